@@ -1,0 +1,193 @@
+// Package bus is how a stage speaks to the broker: publish and wait, the
+// consume loop, and the one place where a handler's verdict becomes an ack, a
+// nak, a term or a dead letter.
+//
+// Stages are written against the interfaces here, so that the whole pipeline
+// can run on another broker than [Conn], which is NATS JetStream.
+//
+// The rule it serves: the left side is acked after the right side has it.
+// Every step can run twice, and is written as if it will.
+package bus
+
+import (
+	"context"
+	"errors"
+	"time"
+
+	"github.com/causeway-sync/causeway/schemas/envelope"
+	"github.com/causeway-sync/causeway/streams"
+)
+
+// Errors that callers decide on, matched with errors.Is.
+var (
+	// ErrWrongSequence: another writer was first; load and try again.
+	ErrWrongSequence = errors.New("wrong last sequence")
+	// ErrNotFound: there is no such message or key.
+	ErrNotFound = errors.New("not found")
+	// ErrExists: the key is there already.
+	ErrExists = errors.New("key exists")
+	// ErrNotStored: the broker did not confirm; the message may or may not be
+	// there.
+	ErrNotStored = errors.New("not confirmed by the broker")
+	// ErrStopping is the cause of a context that ends because the process is
+	// stopping; a handler that returns it is given its message again.
+	ErrStopping = errors.New("stopping")
+)
+
+// Header is a message's headers. Keys are kept as they are spelled.
+type Header map[string][]string
+
+// Message is something to publish.
+type Message struct {
+	Subject string
+	Header  Header
+	Data    []byte
+	// ID is the idempotency key: within the stream's duplicate window a second
+	// message with it is dropped. It must not be set together with Expect: the
+	// server looks at the id first, so that the loser of a race would be told
+	// that it had won.
+	ID string
+	// Expect makes the publish conditional.
+	Expect *Expect
+}
+
+// Expect says that the last message on Subject (which may hold wildcards) has
+// sequence LastSeq, 0 for none. If it doesn't: ErrWrongSequence.
+type Expect struct {
+	Subject string
+	LastSeq uint64
+}
+
+// Ack is the broker's word that it has a message.
+type Ack struct {
+	Stream    string
+	Seq       uint64
+	Duplicate bool // the id was seen before; Seq is that of the first
+}
+
+// Stored is a message as a stream holds it.
+type Stored struct {
+	Stream  string
+	Subject string
+	Header  Header
+	Data    []byte
+	Seq     uint64
+	Time    time.Time
+}
+
+// Publisher stores messages.
+type Publisher interface {
+	// Publish stores m and waits for the PubAck. Errors: ErrWrongSequence,
+	// ErrNotStored, or the context's cause.
+	Publish(ctx context.Context, m Message) (Ack, error)
+	// PublishAsync stores m and calls done exactly once, from the broker's
+	// reading goroutine: done must not block. It blocks while the window of
+	// unconfirmed messages is full, and returns an error (and never calls
+	// done) only if m was not sent.
+	PublishAsync(ctx context.Context, m Message, done func(Ack, error)) error
+}
+
+// Reader looks things up in streams.
+type Reader interface {
+	// Last returns the last message on subject, which may hold wildcards, or
+	// ErrNotFound.
+	Last(ctx context.Context, stream, subject string) (Stored, error)
+}
+
+// KV is a key-value bucket. Keys are subject tokens joined by dots.
+type KV interface {
+	// Get returns the value and its revision, or ErrNotFound.
+	Get(ctx context.Context, key string) ([]byte, uint64, error)
+	// Create stores value if the key is not there, or returns ErrExists.
+	Create(ctx context.Context, key string, value []byte) (uint64, error)
+	// Update stores value if the revision is still rev, or returns
+	// ErrWrongSequence.
+	Update(ctx context.Context, key string, value []byte, rev uint64) (uint64, error)
+	// Put stores value.
+	Put(ctx context.Context, key string, value []byte) (uint64, error)
+	// Delete removes the key if its revision is still rev, or returns
+	// ErrWrongSequence; rev 0 removes it in any case.
+	Delete(ctx context.Context, key string, rev uint64) error
+}
+
+// Delivery is a message handed out by a durable consumer. It must be settled
+// exactly once with Done, from any goroutine.
+type Delivery struct {
+	Stored
+	// Count is how often it has been delivered, from 1.
+	Count int
+	// Done turns the verdict on the work into an answer to the broker:
+	//
+	//	nil                      ack
+	//	Later(err, d)            nak, delivered again after d
+	//	Terminate(err)           dead letter, PubAck, term
+	//	cause is ErrStopping     nak; no failure counted
+	//	any other error          nak, delivered again after the back-off of Count;
+	//	                         a dead letter once Count reaches the limit
+	Done func(error)
+	// InProgress tells the broker that the work goes on, which restarts the
+	// consumer's ack wait.
+	InProgress func()
+}
+
+// Subscription attaches to a durable consumer that package streams declares.
+type Subscription struct {
+	Stream  string
+	Durable string
+	// Group is the pinned priority group, for consumers that have one: any
+	// number of instances attach, the server lets one work.
+	Group string
+	// Batch is how many messages are asked for at a time; 0 means 256.
+	Batch int
+	// Concurrency is how many handlers run at once; 0 means 1. The handler of
+	// a Subscription with Concurrency 1 sees messages in stream order.
+	Concurrency int
+	// MaxDeliveries turns an ordinary error into a dead letter when reached;
+	// 0 means 10.
+	MaxDeliveries int
+	// Stage names the stage in a dead letter.
+	Stage string
+	// Describe says, for a dead letter, what a delivery was about. Nil means:
+	// what its subject says.
+	Describe func(Stored) envelope.DeadLetter
+}
+
+// Consumer hands out deliveries.
+type Consumer interface {
+	// Consume attaches to sub and calls handle for each delivery until ctx is
+	// done; then it takes no more, lets the handlers that run finish, gives
+	// back what it has buffered, and returns nil. handle must see to it that
+	// every delivery is settled, but may return before it is: that is how a
+	// caller pipelines. While paused (see Pause) nothing is asked for.
+	Consume(ctx context.Context, sub Subscription, handle func(context.Context, *Delivery)) error
+}
+
+// Bus is everything a stage needs of the broker.
+type Bus interface {
+	Publisher
+	Reader
+	Consumer
+	// Bucket opens a key-value bucket that package streams declares.
+	Bucket(ctx context.Context, name string) (KV, error)
+	// EnsureConsumer creates a declared per-tenant durable consumer if it is
+	// missing. It never changes one that exists in an incompatible way.
+	EnsureConsumer(ctx context.Context, c streams.Consumer) error
+}
+
+type verdict struct {
+	err       error
+	delay     time.Duration
+	terminate bool
+}
+
+func (v *verdict) Error() string { return v.err.Error() }
+func (v *verdict) Unwrap() error { return v.err }
+
+// Later says: not now, not a failure of the work; deliver it again after d.
+func Later(err error, d time.Duration) error {
+	return &verdict{err: err, delay: max(d, time.Millisecond)}
+}
+
+// Terminate says: never again. The message becomes a dead letter with err,
+// which must be redacted, as its reason.
+func Terminate(err error) error { return &verdict{err: err, terminate: true} }

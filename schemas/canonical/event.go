@@ -1,0 +1,138 @@
+package canonical
+
+import (
+	"time"
+
+	"github.com/goccy/go-json"
+)
+
+// ContactEvent is what a message under canonical.contact.… carries: the whole
+// new state of one contact, and what this transition changed. The last one
+// under an entity's subjects is the entity's state.
+//
+// Its type is causeway.contact.<op>.v1.
+type ContactEvent struct {
+	Version uint64                  `json:"version"` // 1 for the first, one more for each that follows
+	Contact Contact                 `json:"contact"`
+	Changes []Change                `json:"changes"` // what differs from the version before; empty for op observed, but for conflicts
+	Links   map[System][]ExternalID `json:"links"`   // the records that show this contact
+	Cause   Cause                   `json:"cause"`
+	Sync    Sync                    `json:"sync"` // the transform's own: subscribers must not read it
+}
+
+// Change is one field that took another value, or a conflict that it won.
+type Change struct {
+	Field  string    `json:"field"` // a field of the contact, or "tags"
+	From   string    `json:"from"`
+	To     string    `json:"to"`
+	Origin System    `json:"origin"` // the system whose user made the change
+	At     time.Time `json:"at"`
+	// Conflict is set when two values competed for the field.
+	Conflict *Conflict `json:"conflict,omitempty"`
+}
+
+// Conflict keeps the value that lost.
+type Conflict struct {
+	Lost   string `json:"lost"`
+	Origin System `json:"origin"` // whose value lost
+	Reason string `json:"reason"` // newer, authority or opt_out
+}
+
+// Cause says which RAW message led to the transition.
+type Cause struct {
+	Stream   string `json:"stream"`
+	Sequence uint64 `json:"sequence"`
+	Via      string `json:"via"`
+	System   System `json:"system"`
+}
+
+// TagEvent says that a contact gained or lost a tag. It is derived from the
+// contact's events; its id is that of the contact's version and the tag, so
+// that it is the same however often it is derived.
+//
+// Its type is causeway.tag.added.v1 or causeway.tag.removed.v1.
+type TagEvent struct {
+	Tag            string      `json:"tag"`
+	ContactID      CanonicalID `json:"contact_id"`
+	ContactVersion uint64      `json:"contact_version"`
+	Origin         System      `json:"origin"`
+	At             time.Time   `json:"at"`
+}
+
+// Sync is what the transform keeps beside a contact to tell a user's change
+// from an echo. It may change without notice.
+type Sync struct {
+	Stamps   map[string]Stamp                `json:"stamps,omitempty"`   // by field
+	Tags     map[string]TagStamp             `json:"tags,omitempty"`     // by tag, the removed ones too
+	Base     map[System]Base                 `json:"base,omitempty"`     // what each system is last known to show
+	Rendered map[System]map[string]Rendering `json:"rendered,omitempty"` // by system and field
+}
+
+// Stamp says when a field took its value, and where.
+type Stamp struct {
+	At     int64  `json:"t"` // microseconds since 1970 in the time of the system that changed it
+	Seq    uint64 `json:"q"` // the RAW sequence that showed it
+	Origin System `json:"o,omitempty"`
+}
+
+// Newer reports whether s is later than t: by time, then by RAW sequence.
+func (s Stamp) Newer(t Stamp) bool {
+	if s.At != t.At {
+		return s.At > t.At
+	}
+	return s.Seq > t.Seq
+}
+
+// TagStamp is one element of the tags, which are a last-writer-wins set.
+type TagStamp struct {
+	Stamp
+	Present bool `json:"p,omitempty"`
+}
+
+// Read says which state of a record an observation showed.
+type Read struct {
+	Modified int64  `json:"m,omitempty"` // the record's own modified time in microseconds, or 0
+	AsOf     int64  `json:"r"`           // our time when the read began, in microseconds
+	Seq      uint64 `json:"q"`
+}
+
+// Newer reports whether r shows a later state than o. The record's own time
+// decides where both have one; a record can change without it, so equal times
+// leave it to when the read began.
+func (r Read) Newer(o Read) bool {
+	if r.Modified != o.Modified && r.Modified != 0 && o.Modified != 0 {
+		return r.Modified > o.Modified
+	}
+	if r.AsOf != o.AsOf {
+		return r.AsOf > o.AsOf
+	}
+	return r.Seq > o.Seq
+}
+
+// Base is what a system is last known to show of an entity, in canonical
+// terms. A field that no observation has covered is not in Fields; one that
+// is shown empty is there, empty.
+type Base struct {
+	External ExternalID        `json:"id"`
+	At       Read              `json:"at"`
+	FieldAt  map[string]Read   `json:"field_at,omitempty"` // where a field was last shown earlier than At
+	Fields   map[string]string `json:"fields"`
+	Tags     []string          `json:"tags,omitempty"`    // sorted
+	Tagged   bool              `json:"tagged,omitempty"`  // an observation has covered the tags
+	Grouped  bool              `json:"grouped,omitempty"` // an observation has covered the tags that come from groups
+	Gone     bool              `json:"gone,omitempty"`    // the system says that the record is not there
+}
+
+// Rendering is how a system shows a value that we wrote.
+type Rendering struct {
+	Shown string `json:"shown"`
+	Value string `json:"value"`
+}
+
+// DecodeContactEvent reads the data of a contact event. Unknown keys are
+// ignored, as the schema's promise asks of every reader.
+func DecodeContactEvent(data []byte) (ContactEvent, error) {
+	var e ContactEvent
+	err := json.Unmarshal(data, &e)
+	return e, err
+}

@@ -1,0 +1,153 @@
+// Package envelope maps CloudEvents attributes to message headers and back
+// (binary mode: attributes in "ce-" headers, data in the body), and defines
+// the dead letter. It does no I/O.
+package envelope
+
+import (
+	"fmt"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/goccy/go-json"
+
+	"github.com/causeway-sync/causeway/schemas/canonical"
+)
+
+// SpecVersion is the version of CloudEvents that the headers follow.
+const SpecVersion = "1.0"
+
+// SchemaBase starts every dataschema.
+const SchemaBase = "https://causeway-sync.github.io/schemas/"
+
+// ContentType of every body.
+const ContentType = "application/json"
+
+// Attributes are the CloudEvents attributes of a message.
+type Attributes struct {
+	ID          string    // unique with Source: <canonical id>.<version>
+	Source      string    // /causeway/<tenant>
+	Type        string    // causeway.contact.updated.v1
+	Subject     string    // the entity's canonical id
+	Time        time.Time // when what the event says became true, in the source's time
+	DataSchema  string
+	Tenant      canonical.Tenant // extension
+	Origin      canonical.System // extension: the system whose user made the change
+	TraceParent string           // extension: W3C trace context
+}
+
+// Type returns the type of an event of kind with op: causeway.<kind>.<op>.v1.
+func Type(kind canonical.Kind, op canonical.Op) string {
+	return "causeway." + string(kind) + "." + string(op) + ".v1"
+}
+
+// ContactAttributes returns the attributes of a contact event with op.
+func ContactAttributes(tenant canonical.Tenant, op canonical.Op, e canonical.ContactEvent, origin canonical.System, at time.Time) Attributes {
+	return Attributes{
+		ID:         string(e.Contact.ID) + "." + strconv.FormatUint(e.Version, 10),
+		Source:     "/causeway/" + string(tenant),
+		Type:       Type(canonical.KindContact, op),
+		Subject:    string(e.Contact.ID),
+		Time:       at,
+		DataSchema: SchemaBase + "canonical/v1/contact.json",
+		Tenant:     tenant,
+		Origin:     origin,
+	}
+}
+
+// Header returns the attributes as message headers; empty ones are left out.
+func (a Attributes) Header() map[string][]string {
+	h := map[string][]string{
+		"ce-specversion": {SpecVersion},
+		"ce-id":          {a.ID},
+		"ce-source":      {a.Source},
+		"ce-type":        {a.Type},
+		"content-type":   {ContentType},
+	}
+	set := func(key, value string) {
+		if value != "" {
+			h[key] = []string{value}
+		}
+	}
+	set("ce-subject", a.Subject)
+	set("ce-dataschema", a.DataSchema)
+	set("ce-tenant", string(a.Tenant))
+	set("ce-origin", string(a.Origin))
+	set("ce-traceparent", a.TraceParent)
+	if !a.Time.IsZero() {
+		set("ce-time", a.Time.UTC().Format(time.RFC3339Nano))
+	}
+	return h
+}
+
+// Parse reads the attributes from message headers, whose names are compared
+// without regard to case. An attribute that CloudEvents requires and is not
+// there is an error; what is not known is ignored.
+func Parse(header map[string][]string) (Attributes, error) {
+	var a Attributes
+	var version string
+	for key, values := range header {
+		if len(values) == 0 {
+			continue
+		}
+		v := values[0]
+		switch strings.ToLower(key) {
+		case "ce-specversion":
+			version = v
+		case "ce-id":
+			a.ID = v
+		case "ce-source":
+			a.Source = v
+		case "ce-type":
+			a.Type = v
+		case "ce-subject":
+			a.Subject = v
+		case "ce-dataschema":
+			a.DataSchema = v
+		case "ce-tenant":
+			a.Tenant = canonical.Tenant(v)
+		case "ce-origin":
+			a.Origin = canonical.System(v)
+		case "ce-traceparent":
+			a.TraceParent = v
+		case "ce-time":
+			t, err := time.Parse(time.RFC3339Nano, v)
+			if err != nil {
+				return Attributes{}, fmt.Errorf("parse cloudevents attribute time: %w", err)
+			}
+			a.Time = t
+		}
+	}
+	switch {
+	case version != SpecVersion:
+		return Attributes{}, fmt.Errorf("parse cloudevents attributes: specversion is %q, not %q", version, SpecVersion)
+	case a.ID == "", a.Source == "", a.Type == "":
+		return Attributes{}, fmt.Errorf("parse cloudevents attributes: id, source or type is missing")
+	}
+	return a, nil
+}
+
+// DeadLetter is work set aside for a person. It is the body of a message
+// under dead.<stage>.<tenant>.<kind>.<id>; its type is causeway.dead_letter.v1.
+// Reason and Attempts are redacted: no secret and no personal data.
+type DeadLetter struct {
+	Stage    string           `json:"stage"` // ingest, transform or sink, or the durable consumer's name
+	Tenant   canonical.Tenant `json:"tenant"`
+	Kind     canonical.Kind   `json:"kind"`
+	ID       string           `json:"id"` // canonical or external id, or the hash of a body that named none
+	Reason   string           `json:"reason"`
+	At       time.Time        `json:"at"`
+	Attempts []Attempt        `json:"attempts,omitempty"`
+	// Stream, Sequence and Subject say where the work came from.
+	Stream   string `json:"stream,omitempty"`
+	Sequence uint64 `json:"sequence,omitempty"`
+	Subject  string `json:"subject,omitempty"`
+	// Body is what could not be handled, if it is stored nowhere else.
+	Body json.RawMessage `json:"body,omitempty"`
+}
+
+// Attempt is one try that failed.
+type Attempt struct {
+	At    time.Time `json:"at"`
+	Error string    `json:"error"`
+}

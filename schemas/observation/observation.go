@@ -1,0 +1,119 @@
+// Package observation is what RAW holds: notices ("something about record X
+// may have changed") and observations ("system S showed record X, whole, as
+// follows"). It does no I/O.
+//
+// The system's own bytes are kept as they came: [Observation.Encode] splices
+// them in and [Decode] hands them out, never re-encoded.
+package observation
+
+import (
+	"bytes"
+	"crypto/sha256"
+	"encoding/hex"
+	"fmt"
+	"time"
+
+	"github.com/goccy/go-json"
+
+	"github.com/causeway-sync/causeway/schemas/canonical"
+)
+
+// Via says how something came to be seen. The zero value is unknown.
+type Via string
+
+// The ways. Only Notice is a hint; the others show a record whole.
+const (
+	Notice    Via = "notice"
+	Fetch     Via = "fetch"
+	Poll      Via = "poll"
+	Backfill  Via = "backfill"
+	Reconcile Via = "reconcile"
+	Writeback Via = "writeback"
+	FromRule  Via = "rule"
+)
+
+// The endpoints that records come from. An endpoint decides which fields a
+// record covers.
+const (
+	GHLContactGet    = "ghl.contact.get"    // also the answers to create and update
+	GHLContactSearch = "ghl.contact.search" // no dndSettings, and behind by the index lag
+	GHLContactTags   = "ghl.contact.tags"   // {"tags": […]} and nothing else
+	NoviMemberGet    = "novi.member.get"
+	NoviMemberList   = "novi.member.list" // Groups may be null
+)
+
+// Observation is the body of a RAW message. A notice has neither ReadBegan
+// nor Endpoint; its Record is the webhook's body.
+type Observation struct {
+	System     canonical.System     `json:"system"`
+	Tenant     canonical.Tenant     `json:"tenant"`
+	Kind       canonical.Kind       `json:"kind"`
+	ExternalID canonical.ExternalID `json:"external_id"`
+	Via        Via                  `json:"via"`
+	Endpoint   string               `json:"endpoint,omitempty"`
+	// ReadBegan is when the read that showed the record began; for a page of
+	// a lagging index it is that much earlier.
+	ReadBegan time.Time `json:"read_began,omitzero"`
+	// Modified is the record's own modified time, if it has one.
+	Modified time.Time `json:"modified,omitzero"`
+	// Absent says that the system answered that there is no such record.
+	Absent bool `json:"absent,omitempty"`
+	// Names gives the keys of the ids that the record uses for its custom
+	// fields, so that a replay needs no look-up.
+	Names map[string]string `json:"names,omitempty"`
+	// Entity is the entity that a writeback was written for.
+	Entity canonical.CanonicalID `json:"entity,omitempty"`
+	// Wrote holds, for a writeback, the canonical values that were written.
+	Wrote map[string]string `json:"wrote,omitempty"`
+	// Atomic says, of a writeback, that the record is the answer to the write
+	// itself, so that nobody can have come between.
+	Atomic bool `json:"atomic,omitempty"`
+	// Record is the system's own JSON, byte for byte. Empty when Absent.
+	Record json.RawMessage `json:"record,omitempty"`
+}
+
+// Encode returns o as JSON with Record spliced in untouched. Record must be
+// valid JSON or empty.
+func (o Observation) Encode() ([]byte, error) {
+	record := bytes.TrimSpace(o.Record)
+	o.Record = nil
+	head, err := json.Marshal(o)
+	if err != nil {
+		return nil, fmt.Errorf("encode observation of %s %s: %w", o.System, o.Kind, err)
+	}
+	if len(record) == 0 {
+		return head, nil
+	}
+	out := make([]byte, 0, len(head)+len(record)+len(`,"record":`))
+	out = append(out, head[:len(head)-1]...)
+	out = append(out, `,"record":`...)
+	out = append(out, record...)
+	return append(out, '}'), nil
+}
+
+// Decode reads an observation and checks that it names what it saw. The
+// returned Record shares no memory with data.
+func Decode(data []byte) (Observation, error) {
+	var o Observation
+	if err := json.Unmarshal(data, &o); err != nil {
+		return Observation{}, fmt.Errorf("decode observation: %w", err)
+	}
+	switch {
+	case o.System == "", o.Kind == "", o.Via == "", o.ExternalID == "":
+		return Observation{}, fmt.Errorf("decode observation: system, kind, via or external_id is missing")
+	case !canonical.ValidTenant(o.Tenant):
+		return Observation{}, fmt.Errorf("decode observation: tenant %q is not a slug", o.Tenant)
+	case o.Via != Notice && !o.Absent && len(o.Record) == 0:
+		return Observation{}, fmt.Errorf("decode observation: record is missing and it is not absent")
+	}
+	return o, nil
+}
+
+// Key is the idempotency key of the observation: the same sight of the same
+// record gives the same key, whoever saw it.
+func (o Observation) Key() string {
+	h := sha256.New()
+	fmt.Fprintf(h, "%s\x00%s\x00%s\x00%s\x00%s\x00%s\x00%t\x00%d\x00", o.System, o.Tenant, o.Kind, o.ExternalID, o.Via, o.Endpoint, o.Absent, o.ReadBegan.UnixMicro())
+	h.Write(o.Record)
+	return hex.EncodeToString(h.Sum(nil)[:16])
+}

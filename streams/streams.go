@@ -1,0 +1,66 @@
+// Package streams is the topology as data: the streams, the durable
+// consumers and the key-value buckets, each choice with its reason, and what
+// it takes to bring a server there.
+package streams
+
+import (
+	"github.com/causeway-sync/causeway/schemas/canonical"
+)
+
+// The streams.
+const (
+	RAW       = "RAW"
+	CANONICAL = "CANONICAL"
+	EFFECTS   = "EFFECTS"
+	DEAD      = "DEAD"
+)
+
+// The key-value buckets.
+const (
+	IDENTITY = "IDENTITY"
+	CURSORS  = "CURSORS"
+	TOKENS   = "TOKENS"
+	BUDGETS  = "BUDGETS"
+	TENANTS  = "TENANTS"
+)
+
+// PinnedGroup is the name of the one priority group of a pinned consumer.
+const PinnedGroup = "one"
+
+// Consumer is a durable consumer as data.
+type Consumer struct {
+	Stream  string
+	Durable string
+	// Filters are the subjects that it is handed; never empty.
+	Filters []string
+	// Pinned says that of all attached instances the server lets one work.
+	Pinned bool
+}
+
+// Transform is the durable consumer that all transform instances share:
+// everything on RAW but notices.
+func Transform() Consumer {
+	c := Consumer{Stream: RAW, Durable: "transform"}
+	for _, via := range []string{"fetch", "poll", "backfill", "reconcile", "writeback", "rule"} {
+		c.Filters = append(c.Filters, "raw.*.*.*.*."+via)
+	}
+	return c
+}
+
+// Hydrate is a tenant's durable consumer on RAW notices.
+func Hydrate(tenant canonical.Tenant) Consumer {
+	return Consumer{Stream: RAW, Durable: "hydrate-" + string(tenant), Pinned: true,
+		Filters: []string{"raw.*." + string(tenant) + ".*.*.notice"}}
+}
+
+// Sink is a tenant's durable consumer on CANONICAL for one destination, so
+// that a tenant's lag, pause and rate are its own.
+func Sink(system canonical.System, tenant canonical.Tenant) Consumer {
+	return Consumer{Stream: CANONICAL, Durable: "sink-" + string(system) + "-" + string(tenant), Pinned: true,
+		Filters: []string{"canonical.contact." + string(tenant) + ".*.*"}}
+}
+
+// Tags is the durable consumer that derives tag events from contact events.
+func Tags() Consumer {
+	return Consumer{Stream: CANONICAL, Durable: "tags", Filters: []string{"canonical.contact.>"}}
+}

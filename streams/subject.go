@@ -1,0 +1,135 @@
+package streams
+
+import (
+	"encoding/hex"
+	"fmt"
+	"strings"
+
+	"github.com/causeway-sync/causeway/schemas/canonical"
+	"github.com/causeway-sync/causeway/schemas/observation"
+)
+
+// This file is the only place that builds, encodes or parses a subject.
+//
+// A token from outside is used as it stands if it holds nothing but
+// [A-Za-z0-9_-], is not empty and doesn't start with the escape; otherwise it
+// is escape followed by its bytes in lower-case hex. So every string has
+// exactly one token, and no token can hold a dot, a space or a wildcard.
+const escape = "x--"
+
+// Token encodes s, which may be any string, as one subject token.
+func Token(s string) string {
+	if s != "" && !strings.HasPrefix(s, escape) && plain(s) {
+		return s
+	}
+	return escape + hex.EncodeToString([]byte(s))
+}
+
+// ParseToken is the inverse of Token. It refuses what Token would not have made.
+func ParseToken(token string) (string, error) {
+	if rest, ok := strings.CutPrefix(token, escape); ok {
+		b, err := hex.DecodeString(rest)
+		if err != nil {
+			return "", fmt.Errorf("parse subject token: %w", err)
+		}
+		if Token(string(b)) != token {
+			return "", fmt.Errorf("parse subject token: not in its one spelling")
+		}
+		return string(b), nil
+	}
+	if token == "" || !plain(token) {
+		return "", fmt.Errorf("parse subject token: character outside [A-Za-z0-9_-]")
+	}
+	return token, nil
+}
+
+func plain(s string) bool {
+	for i := range len(s) {
+		c := s[i]
+		if (c < 'a' || c > 'z') && (c < 'A' || c > 'Z') && (c < '0' || c > '9') && c != '_' && c != '-' {
+			return false
+		}
+	}
+	return true
+}
+
+// Raw returns the subject of an observation:
+// raw.<system>.<tenant>.<kind>.<external id>.<via>.
+func Raw(o observation.Observation) string {
+	return strings.Join([]string{"raw", string(o.System), string(o.Tenant), string(o.Kind), Token(string(o.ExternalID)), string(o.Via)}, ".")
+}
+
+// Canonical returns the subject of an event:
+// canonical.<kind>.<tenant>.<canonical id>.<op>.
+func Canonical(kind canonical.Kind, tenant canonical.Tenant, id canonical.CanonicalID, op canonical.Op) string {
+	return strings.Join([]string{"canonical", string(kind), string(tenant), Token(string(id)), string(op)}, ".")
+}
+
+// Entity returns the wildcard over all of an entity's events. Every writer
+// expects its last sequence over this very subject.
+func Entity(kind canonical.Kind, tenant canonical.Tenant, id canonical.CanonicalID) string {
+	return strings.Join([]string{"canonical", string(kind), string(tenant), Token(string(id)), "*"}, ".")
+}
+
+// Effect returns the subject of the sink's record for an entity at a
+// destination: effects.<system>.<tenant>.<kind>.<canonical id>.
+func Effect(system canonical.System, tenant canonical.Tenant, kind canonical.Kind, id canonical.CanonicalID) string {
+	return strings.Join([]string{"effects", string(system), string(tenant), string(kind), Token(string(id))}, ".")
+}
+
+// Dead returns the subject of a dead letter: dead.<stage>.<tenant>.<kind>.<id>.
+// An unknown tenant or kind is the token "unknown".
+func Dead(stage string, tenant canonical.Tenant, kind canonical.Kind, id string) string {
+	or := func(s string) string {
+		if s == "" {
+			return "unknown"
+		}
+		return Token(s)
+	}
+	return strings.Join([]string{"dead", Token(stage), or(string(tenant)), or(string(kind)), Token(id)}, ".")
+}
+
+// Parsed is what a subject says. Only the fields that its stream has are set.
+type Parsed struct {
+	Stream string // the first token: raw, canonical, effects or dead
+	System canonical.System
+	Tenant canonical.Tenant
+	Kind   canonical.Kind
+	ID     string // external or canonical id, decoded
+	Via    observation.Via
+	Op     canonical.Op
+	Stage  string
+}
+
+// Parse reads a subject that this package built.
+func Parse(subject string) (Parsed, error) {
+	t := strings.Split(subject, ".")
+	var p Parsed
+	var id string
+	switch {
+	case t[0] == "raw" && len(t) == 6:
+		p = Parsed{System: canonical.System(t[1]), Tenant: canonical.Tenant(t[2]), Kind: canonical.Kind(t[3]), Via: observation.Via(t[5])}
+		id = t[4]
+	case t[0] == "canonical" && len(t) == 5:
+		p = Parsed{Kind: canonical.Kind(t[1]), Tenant: canonical.Tenant(t[2]), Op: canonical.Op(t[4])}
+		id = t[3]
+	case t[0] == "effects" && len(t) == 5:
+		p = Parsed{System: canonical.System(t[1]), Tenant: canonical.Tenant(t[2]), Kind: canonical.Kind(t[3])}
+		id = t[4]
+	case t[0] == "dead" && len(t) == 5:
+		stage, err := ParseToken(t[1])
+		if err != nil {
+			return Parsed{}, err
+		}
+		p = Parsed{Stage: stage, Tenant: canonical.Tenant(t[2]), Kind: canonical.Kind(t[3])}
+		id = t[4]
+	default:
+		return Parsed{}, fmt.Errorf("parse subject: %d tokens starting with %q are no subject of ours", len(t), t[0])
+	}
+	decoded, err := ParseToken(id)
+	if err != nil {
+		return Parsed{}, err
+	}
+	p.Stream, p.ID = t[0], decoded
+	return p, nil
+}

@@ -20,7 +20,9 @@ type ContactEvent struct {
 	Sync    Sync                    `json:"sync"` // the transform's own: subscribers must not read it
 }
 
-// Change is one field that took another value, or a conflict that it won.
+// Change is one field that took another value, or a conflict that it won. A
+// tag that was added is a change of field "tags" from "" to the tag, one that
+// was removed a change from the tag to "".
 type Change struct {
 	Field  string    `json:"field"` // a field of the contact, or "tags"
 	From   string    `json:"from"`

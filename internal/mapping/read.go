@@ -1,0 +1,221 @@
+package mapping
+
+import (
+	"bytes"
+	"fmt"
+	"slices"
+	"strconv"
+	"strings"
+
+	"github.com/goccy/go-json"
+
+	"github.com/causeway-sync/causeway/schemas/canonical"
+	"github.com/causeway-sync/causeway/schemas/observation"
+)
+
+// Shown is what a record shows, in canonical terms.
+type Shown struct {
+	// Fields holds every field that the endpoint covers, the empty ones too.
+	Fields map[string]string
+	Tags   []string // sorted, each once
+	// Tagged and Grouped say whether the tags, and those of them that come
+	// from Novi groups, are covered.
+	Tagged, Grouped bool
+	// Ref is the entity that the record says it was made for.
+	Ref canonical.CanonicalID
+	// Fold says that names may have lost their case on the way.
+	Fold bool
+	// Skip says why the record is no contact; then all else is empty.
+	Skip string
+}
+
+// Show reads the record of o. A record that is not JSON of the expected shape
+// is an error that names the endpoint, never the content.
+func (l *Lens) Show(o observation.Observation) (Shown, error) {
+	var record map[string]json.RawMessage
+	if err := json.Unmarshal(o.Record, &record); err != nil || record == nil {
+		return Shown{}, fmt.Errorf("read %s record: not a JSON object", o.Endpoint)
+	}
+	switch o.System {
+	case canonical.GHL:
+		return l.showGHL(o, record), nil
+	case canonical.Novi:
+		return l.showNovi(o, record), nil
+	}
+	return Shown{}, fmt.Errorf("read record: no mapping for system %q", o.System)
+}
+
+func (l *Lens) showGHL(o observation.Observation, record map[string]json.RawMessage) Shown {
+	s := Shown{Fields: make(map[string]string, len(l.Bindings))}
+	if o.Endpoint == observation.GHLContactTags {
+		s.Tags, s.Tagged, s.Grouped = tags(record["tags"]), true, true
+		return s
+	}
+	search := o.Endpoint == observation.GHLContactSearch
+	s.Fold = search
+	custom := map[string]string{}
+	var items []struct {
+		ID    string          `json:"id"`
+		Value json.RawMessage `json:"value"`
+	}
+	_ = json.Unmarshal(record["customFields"], &items) // a shape that we don't know shows nothing
+	for _, it := range items {
+		custom[o.Names[it.ID]] = text(it.Value)
+	}
+	for _, b := range l.Bindings {
+		path := b.GHL.Path
+		var value string
+		switch {
+		case path == "":
+			continue
+		case strings.HasPrefix(path, CustomPath):
+			key := strings.TrimPrefix(path, CustomPath)
+			if !named(o.Names, key) {
+				continue // the location has no such field, so it says nothing of it
+			}
+			value = custom[key]
+		case strings.HasPrefix(path, "dndSettings."):
+			if search {
+				continue // not part of search results (dossier GHL §3.3, #43)
+			}
+			value = text(dig(record, path+".status"))
+		case search && path == "address1":
+			value = text(record["address"])
+		case search && (path == "firstName" || path == "lastName"):
+			value = text(record[path])
+			if raw := text(record[path+"Raw"]); raw != "" {
+				value = raw
+			}
+		default:
+			value = text(record[path])
+		}
+		s.Fields[b.Field] = l.Normalize(b.Convert, value)
+	}
+	s.Tags, s.Tagged, s.Grouped = tags(record["tags"]), true, true
+	if l.GHLRef != "" {
+		s.Ref = canonical.CanonicalID(custom[l.GHLRef])
+	}
+	return s
+}
+
+func named(names map[string]string, key string) bool {
+	for _, k := range names {
+		if k == key {
+			return true
+		}
+	}
+	return false
+}
+
+func (l *Lens) showNovi(o observation.Observation, record map[string]json.RawMessage) Shown {
+	if kind := text(record["CustomerType"]); kind != "Person" && kind != "" {
+		return Shown{Skip: "customer type is not Person"}
+	}
+	s := Shown{Fields: make(map[string]string, len(l.Bindings))}
+	var custom map[string]struct {
+		Value json.RawMessage `json:"Value"`
+	}
+	_, haveCustom := record["CustomFields"]
+	haveCustom = haveCustom && json.Unmarshal(record["CustomFields"], &custom) == nil
+	for _, b := range l.Bindings {
+		path := b.Novi.Path
+		if path == "" {
+			continue
+		}
+		var value json.RawMessage
+		if name, ok := strings.CutPrefix(path, CustomPath); ok {
+			if !haveCustom {
+				continue
+			}
+			value = custom[name].Value
+		} else {
+			top, _, _ := strings.Cut(path, ".")
+			if _, ok := record[top]; !ok {
+				continue // hidden from this key, or unknown to this site: it says nothing
+			}
+			value = dig(record, path)
+		}
+		s.Fields[b.Field] = l.Normalize(b.Convert, text(value))
+	}
+	if l.Tags.NoviField != "" && haveCustom {
+		s.Tagged = true
+		s.Tags = l.Tags.splitTags(text(custom[l.Tags.NoviField].Value))
+		// The field is for tags that are not a group's.
+		s.Tags = slices.DeleteFunc(s.Tags, l.FromGroup)
+	}
+	if groups := record["Groups"]; l.Tags.GroupPrefix != "" && len(groups) > 0 && !bytes.Equal(bytes.TrimSpace(groups), []byte("null")) {
+		var list []struct {
+			GroupName string
+		}
+		if json.Unmarshal(groups, &list) == nil {
+			s.Grouped = true
+			for _, g := range list {
+				s.Tags = append(s.Tags, NormalizeTag(l.Tags.GroupPrefix+g.GroupName))
+			}
+		}
+	}
+	slices.Sort(s.Tags)
+	s.Tags = slices.Compact(s.Tags)
+	if l.NoviRef != "" {
+		s.Ref = canonical.CanonicalID(text(record[l.NoviRef]))
+	}
+	return s
+}
+
+func tags(raw json.RawMessage) []string {
+	var list []string
+	_ = json.Unmarshal(raw, &list)
+	for i := range list {
+		list[i] = NormalizeTag(list[i])
+	}
+	list = slices.DeleteFunc(list, func(t string) bool { return t == "" })
+	slices.Sort(list)
+	return slices.Compact(list)
+}
+
+// dig follows a dotted path through objects.
+func dig(record map[string]json.RawMessage, path string) json.RawMessage {
+	head, rest, more := strings.Cut(path, ".")
+	value := record[head]
+	if !more {
+		return value
+	}
+	var inner map[string]json.RawMessage
+	if json.Unmarshal(value, &inner) != nil {
+		return nil
+	}
+	return dig(inner, rest)
+}
+
+// text reads a JSON value as text: "" for null and absent, a list joined by
+// commas, true and false by their names, numbers as they are written.
+func text(raw json.RawMessage) string {
+	raw = bytes.TrimSpace(raw)
+	if len(raw) == 0 || bytes.Equal(raw, []byte("null")) {
+		return ""
+	}
+	switch raw[0] {
+	case '"':
+		var s string
+		if json.Unmarshal(raw, &s) != nil {
+			return ""
+		}
+		return s
+	case '[':
+		var list []json.RawMessage
+		if json.Unmarshal(raw, &list) != nil {
+			return ""
+		}
+		parts := make([]string, len(list))
+		for i, v := range list {
+			parts[i] = text(v)
+		}
+		return strings.Join(parts, ",")
+	case '{':
+		return string(raw)
+	}
+	if b, err := strconv.ParseBool(string(raw)); err == nil && len(raw) > 1 {
+		return strconv.FormatBool(b)
+	}
+	return string(raw)
+}

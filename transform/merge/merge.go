@@ -1,0 +1,506 @@
+// Package merge decides what is true: (state, observation, policy) → (state',
+// changes). It is pure: no clock, no I/O, no randomness, and it never changes
+// the state that it is given.
+//
+// Its laws, held by property tests: an observation merged twice changes
+// nothing the second time; one that is older than what the system is known to
+// show changes nothing; a record that didn't change at its system never
+// overrides one that did; and once the last observation of each side has been
+// merged, writing each side's projection and observing it again changes
+// nothing more.
+package merge
+
+import (
+	"maps"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/causeway-sync/causeway/internal/mapping"
+	"github.com/causeway-sync/causeway/schemas/canonical"
+	"github.com/causeway-sync/causeway/schemas/observation"
+)
+
+// Policy is what a tenant has decided beforehand.
+type Policy struct {
+	// Lens gives each field's authority and says which tags are a group's.
+	Lens *mapping.Lens
+	// Skew is how far apart two systems' clocks may be: two values whose
+	// stamps are closer than that are decided by authority.
+	Skew time.Duration
+}
+
+// Seen is an observation in canonical terms.
+type Seen struct {
+	System   canonical.System
+	External canonical.ExternalID
+	Shown    mapping.Shown
+	At       canonical.Read
+	Via      observation.Via
+	Absent   bool
+	// Wrote and Atomic are a writeback's; see [observation.Observation].
+	Wrote  map[string]string
+	Atomic bool
+}
+
+// Outcome says what a merge came to. The zero value is that nothing at all
+// changed, not even the bookkeeping.
+type Outcome struct {
+	// Op is what the event to publish says, or "" if there is none to publish.
+	Op canonical.Op
+	// Origin is the system whose user made the changes.
+	Origin canonical.System
+	// At is the latest time at which something changed.
+	At time.Time
+}
+
+// Contact merges seen into state, the entity's last event, or the zero value
+// for a new entity, whose id the caller has set in state.Contact.ID. It
+// returns the next state with Changes filled; Version and Cause are set here
+// too (Cause by the observation's RAW sequence).
+func Contact(state canonical.ContactEvent, seen Seen, policy Policy) (canonical.ContactEvent, Outcome) {
+	m := &merger{policy: policy, seen: seen, old: state, next: state}
+	m.base, m.known = state.Sync.Base[seen.System]
+	switch {
+	case m.known && !seen.At.Newer(m.base.At) && !m.hasNewerField():
+		return state, Outcome{} // stale, or the same thing again
+	case seen.Absent:
+		return m.absent()
+	}
+	m.next.Changes = nil
+	m.next.Sync.Stamps = cloneMap(state.Sync.Stamps)
+	m.fields()
+	m.tags()
+	return m.finish()
+}
+
+type merger struct {
+	policy    Policy
+	seen      Seen
+	old, next canonical.ContactEvent
+	base      canonical.Base // as it was
+	known     bool           // the system has shown this entity before
+	newBase   canonical.Base
+	dirty     bool // base, links, stamps or renderings changed
+	at        int64
+}
+
+// hasNewerField reports whether an observation that is older than the newest
+// one covers a field that was last shown even earlier.
+func (m *merger) hasNewerField() bool {
+	for f, at := range m.base.FieldAt {
+		if _, covered := m.seen.Shown.Fields[f]; covered && m.seen.At.Newer(at) {
+			return true
+		}
+		if f == tagsField && m.seen.Shown.Tagged && m.seen.At.Newer(at) {
+			return true
+		}
+	}
+	return false
+}
+
+// tagsField is the name under which FieldAt and Changes speak of tags.
+const tagsField = "tags"
+
+func (m *merger) shownAt(field string) canonical.Read {
+	if at, ok := m.base.FieldAt[field]; ok {
+		return at
+	}
+	return m.base.At
+}
+
+// changedAt is the time that a change seen now gets: the record's modified
+// time if that has moved since the base, else when the read began, since
+// records change without it.
+func (m *merger) changedAt() int64 {
+	if m.seen.At.Modified != 0 && (!m.known || m.seen.At.Modified > m.base.At.Modified) {
+		return m.seen.At.Modified
+	}
+	return m.seen.At.AsOf
+}
+
+func (m *merger) fields() {
+	m.newBase = canonical.Base{
+		External: m.seen.External, At: m.base.At, Tags: m.base.Tags, Tagged: m.base.Tagged, Grouped: m.base.Grouped,
+		Fields: maps.Clone(m.base.Fields), FieldAt: maps.Clone(m.base.FieldAt),
+	}
+	if m.newBase.Fields == nil {
+		m.newBase.Fields = map[string]string{}
+	}
+	if m.newBase.FieldAt == nil {
+		m.newBase.FieldAt = map[string]canonical.Read{}
+	}
+	if !m.known || m.base.External != m.seen.External || m.base.Gone {
+		m.dirty = true
+	}
+	newest := !m.known || m.seen.At.Newer(m.base.At)
+	if newest {
+		// What this observation does not cover keeps the time of its last sight.
+		for f := range m.base.Fields {
+			if _, covered := m.seen.Shown.Fields[f]; !covered {
+				m.newBase.FieldAt[f] = m.shownAt(f)
+			}
+		}
+		if m.base.Tagged && !m.seen.Shown.Tagged {
+			m.newBase.FieldAt[tagsField] = m.shownAt(tagsField)
+		}
+		m.newBase.At = m.seen.At
+		// The record was touched since, though it may look the same: a sight
+		// from before the touch must not pass for a change after it.
+		m.dirty = m.dirty || m.seen.At.Modified > m.base.At.Modified
+	}
+	names := slices.Sorted(maps.Keys(m.seen.Shown.Fields))
+	for _, f := range names {
+		if m.known && !m.seen.At.Newer(m.shownAt(f)) {
+			if _, shown := m.base.Fields[f]; shown {
+				continue // rule 1: older than the base
+			}
+		}
+		m.field(f, m.seen.Shown.Fields[f])
+		if newest {
+			delete(m.newBase.FieldAt, f)
+		} else {
+			m.newBase.FieldAt[f] = m.seen.At
+		}
+	}
+}
+
+// field merges one covered field, shown as shown.
+func (m *merger) field(f, shown string) {
+	baseShown, inBase := m.base.Fields[f]
+	if inBase && m.seen.Shown.Fold && strings.EqualFold(baseShown, shown) {
+		shown = baseShown // a lagging index may fold case; that is no change
+	}
+	if !inBase || baseShown != shown {
+		m.newBase.Fields[f] = shown
+		m.dirty = true
+	}
+	value := shown
+	if wrote, ok := m.seen.Wrote[f]; ok && wrote != shown && (m.seen.Atomic || resembles(wrote, shown)) {
+		// The system's way of showing what we wrote.
+		m.render(f, canonical.Rendering{Shown: shown, Value: wrote})
+		value = wrote
+	} else if r, ok := m.old.Sync.Rendered[m.seen.System][f]; ok && r.Shown == shown {
+		value = r.Value // rule 2
+	}
+	current := m.next.Contact.Field(f)
+	baseValue := m.valueOf(f, baseShown)
+	if inBase && baseShown == shown {
+		return // rule 3: nothing changed at that system
+	}
+	if value == current {
+		// Equal: keep the earlier stamp, unless the field has none yet.
+		if _, ok := m.next.Sync.Stamps[f]; !ok && value != "" {
+			m.stamp(f)
+		}
+		return
+	}
+	if wrote, ok := m.seen.Wrote[f]; ok && value == wrote {
+		return // an answer to an earlier write of ours; canonical has moved on
+	}
+	authority := m.policy.Lens.Authority(f)
+	if !inBase {
+		m.firstSight(f, value, current, authority)
+		return
+	}
+	switch {
+	case !m.allowed(f, authority, value):
+		m.lose(f, value, current, "authority")
+	case baseValue == current, m.wins(f, authority):
+		m.win(f, value, current, baseValue != current)
+	default:
+		m.lose(f, value, current, "newer")
+	}
+}
+
+// valueOf translates what the system shows to the value it stands for.
+func (m *merger) valueOf(f, shown string) string {
+	if r, ok := m.old.Sync.Rendered[m.seen.System][f]; ok && r.Shown == shown {
+		return r.Value
+	}
+	return shown
+}
+
+// allowed reports whether a user of the seen system may give f this value.
+func (m *merger) allowed(f string, authority mapping.Authority, value string) bool {
+	b, bound := m.policy.Lens.Binding(f)
+	other := b.Side(m.seen.System.Other()).Path
+	switch authority {
+	case mapping.ByGHL:
+		return m.seen.System == canonical.GHL || !bound || other == ""
+	case mapping.ByNovi:
+		return m.seen.System == canonical.Novi || !bound || other == ""
+	case mapping.OptOut:
+		// An opt-out wins always; it is lifted where the person was asked, in
+		// GHL, never from Novi (dossier GHL §4.5).
+		return value == "true" || m.seen.System == canonical.GHL
+	}
+	return true
+}
+
+// firstSight merges a field that this system has never shown before. There is
+// no base, so nobody knows who changed what: empty says nothing, and where
+// both have a value the authority or the newer stamp decides.
+func (m *merger) firstSight(f, value, current string, authority mapping.Authority) {
+	switch {
+	case value == "":
+	case current == "":
+		// A side without the authority still fills a gap: there is nothing to lose.
+		m.win(f, value, current, false)
+	case !m.allowed(f, authority, value):
+		m.lose(f, value, current, "authority")
+	case authority == mapping.OptOut, authority == mapping.ByGHL, authority == mapping.ByNovi, m.wins(f, authority):
+		m.win(f, value, current, true)
+	default:
+		m.lose(f, value, current, "newer")
+	}
+}
+
+// wins compares the stamps of two values that compete for f.
+func (m *merger) wins(f string, authority mapping.Authority) bool {
+	if authority == mapping.OptOut {
+		return true // allowed has said yes
+	}
+	mine := canonical.Stamp{At: m.changedAt(), Seq: m.seen.At.Seq}
+	return mine.Newer(m.next.Sync.Stamps[f])
+}
+
+func (m *merger) win(f, value, current string, conflict bool) {
+	c := canonical.Change{Field: f, From: current, To: value, Origin: m.seen.System, At: micros(m.changedAt())}
+	if conflict {
+		c.Conflict = &canonical.Conflict{Lost: current, Origin: m.next.Sync.Stamps[f].Origin, Reason: "newer"}
+	}
+	m.next.Contact.SetField(f, value)
+	m.stamp(f)
+	m.next.Changes = append(m.next.Changes, c)
+	m.dirty = true
+}
+
+func (m *merger) lose(f, value, current, reason string) {
+	m.next.Changes = append(m.next.Changes, canonical.Change{
+		Field: f, From: current, To: current, Origin: m.next.Sync.Stamps[f].Origin, At: micros(m.changedAt()),
+		Conflict: &canonical.Conflict{Lost: value, Origin: m.seen.System, Reason: reason},
+	})
+	m.dirty = true
+}
+
+// stamp notes that f took its value now, and never earlier than before: a
+// change by somebody who saw the old value is later than it, whatever the
+// clocks say.
+func (m *merger) stamp(f string) {
+	at := max(m.changedAt(), m.next.Sync.Stamps[f].At)
+	m.next.Sync.Stamps[f] = canonical.Stamp{At: at, Seq: m.seen.At.Seq, Origin: m.seen.System}
+	m.at = max(m.at, m.changedAt())
+	m.dirty = true
+}
+
+func (m *merger) render(f string, r canonical.Rendering) {
+	if m.old.Sync.Rendered[m.seen.System][f] == r {
+		return
+	}
+	all := cloneMap(m.next.Sync.Rendered)
+	mine := cloneMap(all[m.seen.System])
+	mine[f] = r
+	all[m.seen.System] = mine
+	m.next.Sync.Rendered = all
+	m.dirty = true
+}
+
+// tags merges the tags as a set whose elements each have their own stamp.
+func (m *merger) tags() {
+	s := m.seen.Shown
+	covered := func(tag string) bool {
+		if m.policy.Lens.FromGroup(tag) {
+			return s.Grouped
+		}
+		return s.Tagged
+	}
+	if !s.Tagged && !s.Grouped {
+		return
+	}
+	newest := !m.known || m.seen.At.Newer(m.base.At)
+	if m.known && m.base.Tagged && !m.seen.At.Newer(m.shownAt(tagsField)) {
+		return
+	}
+	before := map[string]bool{}
+	for _, t := range m.base.Tags {
+		before[t] = true
+	}
+	now := map[string]bool{}
+	for _, t := range s.Tags {
+		now[t] = true
+	}
+	set := map[string]canonical.TagStamp{}
+	changed := false
+	current := func(tag string) canonical.TagStamp {
+		if ts, ok := set[tag]; ok {
+			return ts
+		}
+		return m.old.Sync.Tags[tag]
+	}
+	apply := func(tag string, present bool) {
+		have := current(tag)
+		if have.Present == present {
+			return
+		}
+		if m.policy.Lens.FromGroup(tag) && m.seen.System != canonical.Novi {
+			return // the group's: Novi decides
+		}
+		stamp := canonical.Stamp{At: m.changedAt(), Seq: m.seen.At.Seq, Origin: m.seen.System}
+		inSync := before[tag] == have.Present && m.known
+		if have.Seq != 0 && !inSync && !stamp.Newer(have.Stamp) {
+			return
+		}
+		stamp.At = max(stamp.At, have.At)
+		set[tag] = canonical.TagStamp{Stamp: stamp, Present: present}
+		m.at = max(m.at, m.changedAt())
+		changed = true
+	}
+	baseTags := make([]string, 0, len(now))
+	for tag := range now {
+		if covered(tag) {
+			baseTags = append(baseTags, tag)
+			if !before[tag] {
+				apply(tag, true)
+			}
+		}
+	}
+	for tag := range before {
+		switch {
+		case now[tag]:
+		case covered(tag):
+			apply(tag, false)
+		default:
+			baseTags = append(baseTags, tag)
+		}
+	}
+	slices.Sort(baseTags)
+	baseTags = slices.Compact(baseTags)
+	if !slices.Equal(baseTags, m.base.Tags) || m.base.Tagged != (m.base.Tagged || s.Tagged) || m.base.Grouped != (m.base.Grouped || s.Grouped) {
+		m.dirty = true
+	}
+	m.newBase.Tags = baseTags
+	m.newBase.Tagged = m.base.Tagged || s.Tagged
+	m.newBase.Grouped = m.base.Grouped || s.Grouped
+	if newest {
+		delete(m.newBase.FieldAt, tagsField)
+	} else {
+		m.newBase.FieldAt[tagsField] = m.seen.At
+	}
+	if !changed {
+		return
+	}
+	all := cloneMap(m.old.Sync.Tags)
+	maps.Copy(all, set)
+	m.next.Sync.Tags = all
+	list := make([]string, 0, len(all))
+	for tag, ts := range all {
+		if ts.Present {
+			list = append(list, tag)
+		}
+	}
+	slices.Sort(list)
+	for _, tag := range slices.Sorted(maps.Keys(set)) {
+		c := canonical.Change{Field: tagsField, Origin: m.seen.System, At: micros(m.changedAt())}
+		if set[tag].Present {
+			c.To = tag
+		} else {
+			c.From = tag
+		}
+		m.next.Changes = append(m.next.Changes, c)
+	}
+	m.next.Contact.Tags = list
+	m.dirty = true
+}
+
+func (m *merger) finish() (canonical.ContactEvent, Outcome) {
+	if !m.dirty {
+		return m.old, Outcome{}
+	}
+	if len(m.newBase.FieldAt) == 0 {
+		m.newBase.FieldAt = nil
+	}
+	m.setBase(m.newBase)
+	links := m.old.Links[m.seen.System]
+	if !slices.Contains(links, m.seen.External) {
+		all := cloneMap(m.old.Links)
+		all[m.seen.System] = append(slices.Clone(links), m.seen.External)
+		m.next.Links = all
+	}
+	if m.next.Contact.Tags == nil {
+		m.next.Contact.Tags = []string{}
+	}
+	return m.publish()
+}
+
+// absent merges the word that the record is not there: it is unlinked, and
+// not made again. What the other system shows stays.
+func (m *merger) absent() (canonical.ContactEvent, Outcome) {
+	if !m.known || m.base.Gone || m.base.External != m.seen.External {
+		return m.old, Outcome{}
+	}
+	base := m.base
+	base.Gone, base.At = true, m.seen.At
+	m.setBase(base)
+	all := cloneMap(m.old.Links)
+	left := slices.DeleteFunc(slices.Clone(all[m.seen.System]), func(x canonical.ExternalID) bool { return x == m.seen.External })
+	if len(left) == 0 {
+		delete(all, m.seen.System)
+	} else {
+		all[m.seen.System] = left
+	}
+	m.next.Links = all
+	m.next.Changes = nil
+	return m.publish()
+}
+
+func (m *merger) setBase(base canonical.Base) {
+	all := cloneMap(m.old.Sync.Base)
+	all[m.seen.System] = base
+	m.next.Sync.Base = all
+}
+
+func (m *merger) publish() (canonical.ContactEvent, Outcome) {
+	m.next.Version = m.old.Version + 1
+	m.next.Cause = canonical.Cause{Stream: "RAW", Sequence: m.seen.At.Seq, Via: string(m.seen.Via), System: m.seen.System}
+	if m.next.Changes == nil {
+		m.next.Changes = []canonical.Change{}
+	}
+	out := Outcome{Op: canonical.OpObserved, Origin: m.seen.System, At: micros(max(m.at, m.changedAt()))}
+	for _, c := range m.next.Changes {
+		if c.From != c.To {
+			out.Op = canonical.OpUpdated
+		}
+	}
+	if m.old.Version == 0 {
+		out.Op = canonical.OpCreated
+	}
+	return m.next, out
+}
+
+// resembles reports whether shown can be how a system shows wrote: the same
+// letters and digits, or the beginning of them.
+func resembles(wrote, shown string) bool {
+	w, s := bare(wrote), bare(shown)
+	return s != "" && (w == s || strings.HasPrefix(w, s) || strings.HasSuffix(w, s))
+}
+
+func bare(s string) string {
+	return strings.Map(func(r rune) rune {
+		switch {
+		case r >= 'A' && r <= 'Z':
+			return r + 'a' - 'A'
+		case r >= 'a' && r <= 'z', r >= '0' && r <= '9', r > 127:
+			return r
+		}
+		return -1
+	}, s)
+}
+
+func micros(t int64) time.Time { return time.UnixMicro(t).UTC() }
+
+func cloneMap[K comparable, V any](m map[K]V) map[K]V {
+	c := make(map[K]V, len(m)+1)
+	maps.Copy(c, m)
+	return c
+}

@@ -1,0 +1,158 @@
+package transform
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync"
+
+	lru "github.com/hashicorp/golang-lru/v2"
+
+	"github.com/causeway-sync/causeway/internal/bus"
+	"github.com/causeway-sync/causeway/schemas/canonical"
+	"github.com/causeway-sync/causeway/transform/merge"
+)
+
+// shard works on its share of the entities in one goroutine. An entity has at
+// most one publish under way, because the next one needs its sequence; what
+// comes for it meanwhile waits, and the other entities go on.
+type shard struct {
+	cfg  Config
+	in   chan job
+	busy map[canonical.CanonicalID]*entity
+	idle *lru.Cache[canonical.CanonicalID, *entity]
+
+	mu     sync.Mutex
+	acks   []ack
+	signal chan struct{}
+}
+
+type entity struct {
+	id      canonical.CanonicalID
+	state   canonical.ContactEvent
+	seq     uint64
+	loaded  bool
+	next    canonical.ContactEvent // being published for current
+	current job
+	waiting []job
+}
+
+type ack struct {
+	e   *entity
+	seq uint64
+	err error
+}
+
+func newShard(cfg Config) (*shard, error) {
+	idle, err := lru.New[canonical.CanonicalID, *entity](cfg.Cache)
+	if err != nil {
+		return nil, fmt.Errorf("entity cache: %w", err)
+	}
+	return &shard{cfg: cfg, in: make(chan job, 64), busy: map[canonical.CanonicalID]*entity{}, idle: idle, signal: make(chan struct{}, 1)}, nil
+}
+
+// run works until in is closed and nothing is under way.
+func (s *shard) run(ctx context.Context) {
+	in := s.in
+	for in != nil || len(s.busy) > 0 {
+		select {
+		case j, ok := <-in:
+			if !ok {
+				in = nil
+				continue
+			}
+			s.take(ctx, j)
+		case <-s.signal:
+			s.mu.Lock()
+			acks := s.acks
+			s.acks = nil
+			s.mu.Unlock()
+			for _, a := range acks {
+				s.published(ctx, a)
+			}
+		}
+	}
+}
+
+func (s *shard) take(ctx context.Context, j job) {
+	if e, ok := s.busy[j.id]; ok {
+		e.waiting = append(e.waiting, j) // bounded by the consumer's unacked limit
+		return
+	}
+	e, ok := s.idle.Get(j.id)
+	if !ok {
+		e = &entity{id: j.id}
+	}
+	e.waiting = append(e.waiting, j)
+	s.step(ctx, e)
+}
+
+// step works on what waits for e until a publish is under way or nothing is
+// left.
+func (s *shard) step(ctx context.Context, e *entity) {
+	for len(e.waiting) > 0 {
+		e.current = e.waiting[0]
+		e.waiting = e.waiting[1:]
+		started, err := s.merge(ctx, e)
+		if started {
+			s.busy[e.id] = e
+			s.idle.Remove(e.id)
+			return
+		}
+		e.current.delivery.Done(err)
+	}
+	e.waiting, e.current, e.next = nil, job{}, canonical.ContactEvent{}
+	delete(s.busy, e.id)
+	s.idle.Add(e.id, e)
+}
+
+func (s *shard) merge(ctx context.Context, e *entity) (started bool, err error) {
+	j := e.current
+	if !e.loaded {
+		if e.state, e.seq, err = load(ctx, s.cfg.Bus, j.tenant, e.id); err != nil {
+			return false, err
+		}
+		e.state.Contact.ID = e.id
+		e.loaded = true
+	}
+	if j.seen.Absent && e.state.Version == 0 {
+		return false, nil
+	}
+	next, out := merge.Contact(e.state, j.seen, merge.Policy{Lens: j.lens, Skew: j.skew})
+	if out.Op == "" {
+		return false, nil
+	}
+	m, err := event(j.tenant, next, out, e.seq)
+	if err != nil {
+		return false, bus.Terminate(err)
+	}
+	e.next = next
+	err = s.cfg.Bus.PublishAsync(ctx, m, func(a bus.Ack, err error) {
+		s.mu.Lock()
+		s.acks = append(s.acks, ack{e, a.Seq, err})
+		s.mu.Unlock()
+		select {
+		case s.signal <- struct{}{}:
+		default:
+		}
+	})
+	return err == nil, err
+}
+
+func (s *shard) published(ctx context.Context, a ack) {
+	e := a.e
+	switch {
+	case a.err == nil:
+		e.state, e.seq = e.next, a.seq
+		e.current.delivery.Done(nil)
+	case errors.Is(a.err, bus.ErrWrongSequence):
+		// Another instance was first: load and merge again.
+		e.loaded = false
+		e.waiting = append([]job{e.current}, e.waiting...)
+	default:
+		// Nobody knows whether it is there; what is loaded next will tell.
+		e.loaded = false
+		e.current.delivery.Done(a.err)
+	}
+	s.step(ctx, e)
+}

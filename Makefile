@@ -1,0 +1,34 @@
+.DEFAULT_GOAL := help
+STATICCHECK := honnef.co/go/tools/cmd/staticcheck@v0.8.2
+GOVULNCHECK := golang.org/x/vuln/cmd/govulncheck@latest
+
+.PHONY: help build test race lint verify bench fuzz vuln
+
+help: ## show this help
+	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-8s %s\n", $$1, $$2}'
+
+build: ## build the four programs into bin/
+	go build -o bin/ ./cmd/...
+
+test: ## run every test (under 10 minutes on 2 cores)
+	go test -timeout 10m ./...
+
+race: ## run every test under the race detector
+	go test -race -timeout 20m ./...
+
+lint: ## gofmt, go vet, staticcheck
+	@unformatted=$$(gofmt -l .); test -z "$$unformatted" || { echo "gofmt would change:"; echo "$$unformatted"; exit 1; }
+	go vet ./...
+	go run $(STATICCHECK) ./...
+
+verify: lint ## lint, and that go.mod is tidy
+	go mod tidy -diff
+
+bench: ## run the benchmarks of the hot functions
+	go test -run '^$$' -bench . -benchmem ./...
+
+fuzz: ## fuzz each decoder that faces the outside for 10 s
+	go test -run '^$$' -fuzz FuzzParse -fuzztime 10s ./streams
+
+vuln: ## look for known vulnerabilities
+	go run $(GOVULNCHECK) ./...

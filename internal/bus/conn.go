@@ -1,0 +1,430 @@
+package bus
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"strconv"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/goccy/go-json"
+	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nats.go/jetstream"
+	"github.com/rs/zerolog"
+
+	"github.com/causeway-sync/causeway/internal/clock"
+	"github.com/causeway-sync/causeway/schemas/envelope"
+	"github.com/causeway-sync/causeway/streams"
+)
+
+// Options say how to reach the broker.
+type Options struct {
+	URL    string
+	Name   string // shown in the server's connection list
+	Clock  clock.Clock
+	Rand   *rand.Rand // jitter of the back-off
+	Logger zerolog.Logger
+	// NATS are further options, such as credentials or TLS.
+	NATS []nats.Option
+}
+
+const (
+	// window is how many publishes may be unconfirmed.
+	window = 1024
+	// publishTimeout is how long a PubAck may take.
+	publishTimeout = 5 * time.Second
+	// defaultMaxDeliveries is when an ordinary error becomes a dead letter.
+	defaultMaxDeliveries = 10
+	wrongLastSequence    = jetstream.ErrorCode(10071)
+)
+
+// Conn is a Bus on NATS JetStream.
+type Conn struct {
+	nc     *nats.Conn
+	js     jetstream.JetStream
+	clock  clock.Clock
+	logger zerolog.Logger
+
+	pending sync.Map // *nats.Msg → func(Ack, error)
+	slots   chan struct{}
+
+	mu      sync.Mutex
+	rand    *rand.Rand
+	streams map[string]jetstream.Stream
+}
+
+// Connect connects, waits until the server answers, and checks that it is new
+// enough (2.12). It reconnects for ever once it has connected.
+func Connect(ctx context.Context, o Options) (*Conn, error) {
+	if o.Clock == nil {
+		o.Clock = clock.System{}
+	}
+	if o.Rand == nil {
+		o.Rand = rand.New(rand.NewPCG(1, 2))
+	}
+	c := &Conn{clock: o.Clock, logger: o.Logger, rand: o.Rand, streams: map[string]jetstream.Stream{}, slots: make(chan struct{}, window)}
+	opts := append([]nats.Option{
+		nats.Name(o.Name), nats.MaxReconnects(-1), nats.ReconnectWait(250 * time.Millisecond), nats.RetryOnFailedConnect(false),
+	}, o.NATS...)
+	var err error
+	if c.nc, err = nats.Connect(o.URL, opts...); err != nil {
+		return nil, fmt.Errorf("connect to nats: %w", err)
+	}
+	if v := c.nc.ConnectedServerVersion(); !atLeast(v, 2, 12) {
+		c.nc.Close()
+		return nil, fmt.Errorf("connect to nats: the server is %s, 2.12 or newer is needed", v)
+	}
+	c.js, err = jetstream.New(c.nc,
+		jetstream.WithPublishAsyncMaxPending(window+1),
+		jetstream.WithPublishAsyncTimeout(publishTimeout),
+		jetstream.WithPublishAsyncAckHandler(func(_ jetstream.JetStream, m *nats.Msg, a *jetstream.PubAck) {
+			c.settle(m, Ack{Stream: a.Stream, Seq: a.Sequence, Duplicate: a.Duplicate}, nil)
+		}),
+		jetstream.WithPublishAsyncErrHandler(func(_ jetstream.JetStream, m *nats.Msg, err error) {
+			c.settle(m, Ack{}, publishError(err))
+		}))
+	if err != nil {
+		c.nc.Close()
+		return nil, fmt.Errorf("connect to nats: %w", err)
+	}
+	return c, nil
+}
+
+func atLeast(version string, major, minor int) bool {
+	parts := strings.SplitN(version, ".", 3)
+	if len(parts) < 2 {
+		return false
+	}
+	a, errA := strconv.Atoi(parts[0])
+	b, errB := strconv.Atoi(parts[1])
+	return errA == nil && errB == nil && (a > major || a == major && b >= minor)
+}
+
+// Close closes the connection. What is unconfirmed stays so.
+func (c *Conn) Close() { c.nc.Close() }
+
+// Healthy returns an error that says why the broker can't be used now, or nil.
+func (c *Conn) Healthy() error {
+	if s := c.nc.Status(); s != nats.CONNECTED {
+		return fmt.Errorf("nats connection is %s", strings.ToLower(s.String()))
+	}
+	return nil
+}
+
+// JetStream is for package streams, which declares and applies the topology.
+func (c *Conn) JetStream() jetstream.JetStream { return c.js }
+
+func publishError(err error) error {
+	var api *jetstream.APIError
+	if errors.As(err, &api) && api.ErrorCode == wrongLastSequence {
+		return fmt.Errorf("%w: %w", ErrWrongSequence, err)
+	}
+	return fmt.Errorf("%w: %w", ErrNotStored, err)
+}
+
+func (c *Conn) settle(m *nats.Msg, a Ack, err error) {
+	done, ok := c.pending.LoadAndDelete(m)
+	if !ok {
+		return
+	}
+	<-c.slots
+	done.(func(Ack, error))(a, err)
+}
+
+// PublishAsync implements [Publisher].
+func (c *Conn) PublishAsync(ctx context.Context, m Message, done func(Ack, error)) error {
+	if m.ID != "" && m.Expect != nil {
+		return fmt.Errorf("publish %s: an id and an expected sequence exclude one another", m.Subject)
+	}
+	msg := nats.NewMsg(m.Subject)
+	msg.Data = m.Data
+	for k, v := range m.Header {
+		msg.Header[k] = v
+	}
+	var opts []jetstream.PublishOpt
+	if m.ID != "" {
+		opts = append(opts, jetstream.WithMsgID(m.ID))
+	}
+	if m.Expect != nil {
+		msg.Header.Set(jetstream.ExpectedLastSubjSeqHeader, strconv.FormatUint(m.Expect.LastSeq, 10))
+		msg.Header.Set(jetstream.ExpectedLastSubjSeqSubjHeader, m.Expect.Subject)
+	}
+	select {
+	case c.slots <- struct{}{}:
+	case <-ctx.Done():
+		return context.Cause(ctx)
+	}
+	c.pending.Store(msg, done)
+	if _, err := c.js.PublishMsgAsync(msg, opts...); err != nil {
+		if _, ours := c.pending.LoadAndDelete(msg); ours {
+			<-c.slots
+			return publishError(err)
+		}
+	}
+	return nil
+}
+
+// Publish implements [Publisher].
+func (c *Conn) Publish(ctx context.Context, m Message) (Ack, error) {
+	type result struct {
+		ack Ack
+		err error
+	}
+	got := make(chan result, 1)
+	if err := c.PublishAsync(ctx, m, func(a Ack, err error) { got <- result{a, err} }); err != nil {
+		return Ack{}, err
+	}
+	select {
+	case r := <-got:
+		return r.ack, r.err
+	case <-ctx.Done():
+		return Ack{}, context.Cause(ctx)
+	}
+}
+
+func (c *Conn) stream(ctx context.Context, name string) (jetstream.Stream, error) {
+	c.mu.Lock()
+	s := c.streams[name]
+	c.mu.Unlock()
+	if s != nil {
+		return s, nil
+	}
+	s, err := c.js.Stream(ctx, name)
+	if err != nil {
+		return nil, fmt.Errorf("stream %s: %w", name, err)
+	}
+	c.mu.Lock()
+	c.streams[name] = s
+	c.mu.Unlock()
+	return s, nil
+}
+
+// Last implements [Reader].
+func (c *Conn) Last(ctx context.Context, stream, subject string) (Stored, error) {
+	s, err := c.stream(ctx, stream)
+	if err != nil {
+		return Stored{}, err
+	}
+	m, err := s.GetLastMsgForSubject(ctx, subject)
+	switch {
+	case errors.Is(err, jetstream.ErrMsgNotFound):
+		return Stored{}, fmt.Errorf("last message of %s: %w", stream, ErrNotFound)
+	case err != nil:
+		return Stored{}, fmt.Errorf("last message of %s: %w", stream, err)
+	}
+	return Stored{Stream: stream, Subject: m.Subject, Header: Header(m.Header), Data: m.Data, Seq: m.Sequence, Time: m.Time}, nil
+}
+
+// EnsureConsumer implements [Bus].
+func (c *Conn) EnsureConsumer(ctx context.Context, spec streams.Consumer) error {
+	return streams.EnsureConsumer(ctx, c.js, spec)
+}
+
+// Consume implements [Consumer].
+func (c *Conn) Consume(ctx context.Context, sub Subscription, handle func(context.Context, *Delivery)) error {
+	if sub.Batch == 0 {
+		sub.Batch = 256
+	}
+	if sub.MaxDeliveries == 0 {
+		sub.MaxDeliveries = defaultMaxDeliveries
+	}
+	for ctx.Err() == nil {
+		if err := c.consume(ctx, sub, handle); err != nil && ctx.Err() == nil {
+			c.logger.Warn().Err(err).Str("consumer", sub.Durable).Msg("consumer interrupted; attaching again")
+			if clock.Sleep(ctx, c.clock, 250*time.Millisecond) != nil {
+				return nil
+			}
+		}
+	}
+	return nil
+}
+
+func (c *Conn) consume(ctx context.Context, sub Subscription, handle func(context.Context, *Delivery)) error {
+	consumer, err := c.js.Consumer(ctx, sub.Stream, sub.Durable)
+	if err != nil {
+		return fmt.Errorf("consumer %s: %w", sub.Durable, err)
+	}
+	opts := []jetstream.PullMessagesOpt{jetstream.PullMaxMessages(sub.Batch), jetstream.PullExpiry(5 * time.Second), jetstream.PullHeartbeat(time.Second)}
+	if sub.Group != "" {
+		opts = append(opts, jetstream.PullPriorityGroup(sub.Group))
+	}
+	it, err := consumer.Messages(opts...)
+	if err != nil {
+		return fmt.Errorf("consumer %s: %w", sub.Durable, err)
+	}
+	stop := context.AfterFunc(ctx, it.Stop)
+	defer stop()
+	defer it.Stop()
+	// The handlers outlive ctx: what has begun is finished.
+	work := context.WithoutCancel(ctx)
+	if sub.Concurrency <= 1 {
+		return c.next(ctx, work, it, sub, handle)
+	}
+	errs := make(chan error, sub.Concurrency)
+	for range sub.Concurrency {
+		go func() { errs <- c.next(ctx, work, it, sub, handle) }()
+	}
+	for range sub.Concurrency {
+		err = errors.Join(err, <-errs)
+	}
+	return err
+}
+
+// next hands out what it gives until it ends.
+func (c *Conn) next(ctx, work context.Context, it jetstream.MessagesContext, sub Subscription, handle func(context.Context, *Delivery)) error {
+	for {
+		m, err := it.Next()
+		switch {
+		case errors.Is(err, jetstream.ErrMsgIteratorClosed):
+			return nil
+		case errors.Is(err, jetstream.ErrNoHeartbeat):
+			continue // the server was away; the iterator asks again
+		case err != nil:
+			return err
+		}
+		d, err := c.delivery(sub, m)
+		if err != nil {
+			return err
+		}
+		if ctx.Err() != nil {
+			d.Done(ErrStopping)
+			continue
+		}
+		handle(work, d)
+	}
+}
+
+func (c *Conn) delivery(sub Subscription, m jetstream.Msg) (*Delivery, error) {
+	meta, err := m.Metadata()
+	if err != nil {
+		return nil, fmt.Errorf("consumer %s: %w", sub.Durable, err)
+	}
+	d := &Delivery{
+		Stored: Stored{Stream: sub.Stream, Subject: m.Subject(), Header: Header(m.Headers()), Data: m.Data(), Seq: meta.Sequence.Stream, Time: meta.Timestamp},
+		Count:  int(meta.NumDelivered),
+	}
+	d.InProgress = func() { _ = m.InProgress() } // should it get lost, one more redelivery is harmless
+	d.Done = func(err error) { c.answer(sub, m, d, err) }
+	return d, nil
+}
+
+// answer is the one place where a verdict becomes what the broker is told.
+// An answer that gets lost leads to one more redelivery, which is harmless.
+func (c *Conn) answer(sub Subscription, m jetstream.Msg, d *Delivery, err error) {
+	var v *verdict
+	switch {
+	case err == nil:
+		_ = m.Ack()
+	case errors.Is(err, ErrStopping):
+		_ = m.Nak()
+	case errors.As(err, &v) && v.terminate, v == nil && d.Count >= sub.MaxDeliveries:
+		c.bury(sub, m, d, err)
+	case v != nil:
+		_ = m.NakWithDelay(v.delay)
+	default:
+		c.logger.Warn().Err(err).Str("consumer", sub.Durable).Uint64("seq", d.Seq).Int("delivery", d.Count).Msg("will be tried again")
+		_ = m.NakWithDelay(c.backoff(d.Count))
+	}
+}
+
+// bury stores a dead letter and only then says never again. It must not block
+// whoever settles, who may be the broker's own reading goroutine.
+func (c *Conn) bury(sub Subscription, m jetstream.Msg, d *Delivery, cause error) {
+	letter := envelope.DeadLetter{ID: strconv.FormatUint(d.Seq, 10)}
+	if sub.Describe != nil {
+		letter = sub.Describe(d.Stored)
+	} else if p, err := streams.Parse(d.Subject); err == nil {
+		letter = envelope.DeadLetter{Tenant: p.Tenant, Kind: p.Kind, ID: p.ID}
+	}
+	letter.Stage, letter.Reason, letter.At = sub.Stage, cause.Error(), c.clock.Now().UTC()
+	letter.Stream, letter.Sequence, letter.Subject = d.Stream, d.Seq, d.Subject
+	letter.Attempts = []envelope.Attempt{{At: letter.At, Error: letter.Reason}}
+	data, err := json.Marshal(letter)
+	if err == nil {
+		err = c.PublishAsync(context.Background(), Message{Subject: streams.Dead(sub.Stage, letter.Tenant, letter.Kind, letter.ID), Data: data}, func(_ Ack, err error) {
+			if err != nil {
+				_ = m.NakWithDelay(c.backoff(d.Count))
+				return
+			}
+			c.logger.Error().Str("stage", sub.Stage).Str("tenant", string(letter.Tenant)).Str("id", letter.ID).Uint64("seq", d.Seq).Str("reason", letter.Reason).Msg("dead letter")
+			_ = m.TermWithReason(sub.Stage + ": dead letter")
+		})
+	}
+	if err != nil {
+		_ = m.NakWithDelay(c.backoff(d.Count))
+	}
+}
+
+var backoffs = []time.Duration{100 * time.Millisecond, 300 * time.Millisecond, time.Second, 3 * time.Second, 10 * time.Second, 30 * time.Second}
+
+// backoff is the table's delay for the count-th delivery with full jitter.
+func (c *Conn) backoff(count int) time.Duration {
+	top := backoffs[min(max(count, 1), len(backoffs))-1]
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return top/4 + time.Duration(c.rand.Int64N(int64(top)))
+}
+
+type kv struct{ b jetstream.KeyValue }
+
+// Bucket implements [Bus].
+func (c *Conn) Bucket(ctx context.Context, name string) (KV, error) {
+	b, err := c.js.KeyValue(ctx, name)
+	if err != nil {
+		return nil, fmt.Errorf("bucket %s: %w", name, err)
+	}
+	return kv{b}, nil
+}
+
+func kvError(err error) error {
+	switch {
+	case err == nil:
+		return nil
+	case errors.Is(err, jetstream.ErrKeyExists):
+		return ErrExists
+	case errors.Is(err, jetstream.ErrKeyNotFound):
+		return ErrNotFound
+	}
+	var api *jetstream.APIError
+	if errors.As(err, &api) && api.ErrorCode == wrongLastSequence {
+		return fmt.Errorf("%w: %w", ErrWrongSequence, err)
+	}
+	return err
+}
+
+func (k kv) Get(ctx context.Context, key string) ([]byte, uint64, error) {
+	e, err := k.b.Get(ctx, key)
+	if err != nil {
+		return nil, 0, kvError(err)
+	}
+	return e.Value(), e.Revision(), nil
+}
+
+func (k kv) Create(ctx context.Context, key string, value []byte) (uint64, error) {
+	rev, err := k.b.Create(ctx, key, value)
+	return rev, kvError(err)
+}
+
+func (k kv) Update(ctx context.Context, key string, value []byte, rev uint64) (uint64, error) {
+	rev, err := k.b.Update(ctx, key, value, rev)
+	if errors.Is(err, jetstream.ErrKeyExists) {
+		return 0, ErrWrongSequence
+	}
+	return rev, kvError(err)
+}
+
+func (k kv) Put(ctx context.Context, key string, value []byte) (uint64, error) {
+	rev, err := k.b.Put(ctx, key, value)
+	return rev, kvError(err)
+}
+
+func (k kv) Delete(ctx context.Context, key string, rev uint64) error {
+	var opts []jetstream.KVDeleteOpt
+	if rev > 0 {
+		opts = append(opts, jetstream.LastRevision(rev))
+	}
+	return kvError(k.b.Delete(ctx, key, opts...))
+}

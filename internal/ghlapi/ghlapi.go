@@ -1,0 +1,409 @@
+// Package ghlapi speaks the HTTP of GoHighLevel's API v2, Version 2021-07-28:
+// what ingest reads with and sink writes with. It keeps records as the bytes
+// that came, decodes leniently, sends only keys that an operation declares,
+// and returns *apierr.Error. Facts are from the dossier "GHL", sections named
+// where they are used.
+package ghlapi
+
+import (
+	"context"
+	"fmt"
+	"net/http"
+	"net/url"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/goccy/go-json"
+
+	"github.com/causeway-sync/causeway/internal/apierr"
+	"github.com/causeway-sync/causeway/internal/budget"
+	"github.com/causeway-sync/causeway/internal/clock"
+)
+
+// DefaultBaseURL is where the API is (§1.1).
+const DefaultBaseURL = "https://services.leadconnectorhq.com"
+
+const version = "2021-07-28" // the families' own (§1.1)
+
+// Config is what a Client needs.
+type Config struct {
+	BaseURL    string
+	LocationID string
+	// Token returns the bearer token of the moment.
+	Token func(context.Context) (string, error)
+	// HTTP makes the calls; its Timeout bounds each.
+	HTTP   *http.Client
+	Clock  clock.Clock
+	Budget *budget.Budget
+}
+
+// Client speaks for one location. It is safe for concurrent use.
+type Client struct{ cfg Config }
+
+// New returns a Client.
+func New(cfg Config) *Client {
+	if cfg.BaseURL == "" {
+		cfg.BaseURL = DefaultBaseURL
+	}
+	cfg.BaseURL = strings.TrimRight(cfg.BaseURL, "/")
+	return &Client{cfg}
+}
+
+// Record is a contact as it came.
+type Record struct {
+	Raw       json.RawMessage // the contact's object, byte for byte
+	ID        string
+	Modified  time.Time // dateUpdated; zero if missing
+	ReadBegan time.Time
+}
+
+// The keys that a body may have, by operation (§3.1). An unknown key is
+// refused by GHL with 422, so it is refused here before it is sent.
+var (
+	UpdateKeys = []string{"firstName", "lastName", "name", "email", "phone", "address1", "city", "state", "website", "timezone", "postalCode",
+		"country", "source", "assignedTo", "dnd", "dndSettings", "inboundDndSettings", "tags", "customFields", "dateOfBirth"}
+	CreateKeys = append(slices.Clone(UpdateKeys), "locationId", "companyName", "gender")
+)
+
+func (c *Client) do(ctx context.Context, lane budget.Lane, op, method, path string, body any, write bool) (apierr.Answer, error) {
+	call := apierr.Call{System: "ghl", Op: op, Method: method, URL: c.cfg.BaseURL + path, Write: write, Header: http.Header{
+		"Version": {version}, "Accept": {"application/json"}, // without Accept some routes answer an empty 404 (§1.1)
+	}}
+	if body != nil {
+		encoded, err := json.Marshal(body)
+		if err != nil {
+			return apierr.Answer{}, &apierr.Error{System: "ghl", Op: op, Class: apierr.Invalid, Message: "the body can't be encoded"}
+		}
+		call.Body = encoded
+		call.Header.Set("Content-Type", "application/json")
+	}
+	token, err := c.cfg.Token(ctx)
+	if err != nil {
+		return apierr.Answer{}, &apierr.Error{System: "ghl", Op: op, Class: apierr.Forbidden, Message: "no token", Err: err}
+	}
+	call.Header.Set("Authorization", "Bearer "+token)
+	if c.cfg.Budget != nil {
+		if err := c.cfg.Budget.Acquire(ctx, lane); err != nil {
+			return apierr.Answer{}, &apierr.Error{System: "ghl", Op: op, Class: apierr.Wait, RetryAfter: time.Minute, Message: "call budget", Err: err}
+		}
+	}
+	a, err := apierr.Do(ctx, c.cfg.HTTP, call)
+	if err != nil {
+		return a, err
+	}
+	c.correct(a.Header)
+	if a.Status/100 == 2 {
+		return a, nil
+	}
+	return a, c.judge(op, a, write)
+}
+
+// correct feeds the rate limit headers back (§2).
+func (c *Client) correct(h http.Header) {
+	remaining, err := strconv.Atoi(h.Get("X-RateLimit-Remaining"))
+	interval, err2 := strconv.Atoi(h.Get("X-RateLimit-Interval-Milliseconds"))
+	if c.cfg.Budget != nil && err == nil && err2 == nil {
+		c.cfg.Budget.Correct(remaining, time.Duration(interval)*time.Millisecond)
+	}
+}
+
+// failure is an error body; message is a string or a list of them (§1.6).
+type failure struct {
+	Message json.RawMessage `json:"message"`
+	TraceID string          `json:"traceId"`
+	Meta    struct {
+		ContactID     string `json:"contactId"`
+		MatchingField string `json:"matchingField"`
+	} `json:"meta"`
+}
+
+func (f failure) text() string {
+	var one string
+	if json.Unmarshal(f.Message, &one) == nil {
+		return one
+	}
+	var many []string
+	_ = json.Unmarshal(f.Message, &many) // another shape says nothing
+	return strings.Join(many, "; ")
+}
+
+// judge classes an answer that is no success (§1.6, §2, §4.2).
+func (c *Client) judge(op string, a apierr.Answer, write bool) error {
+	var f failure
+	_ = json.Unmarshal(a.Body, &f) // a gateway's HTML page has no message
+	text := strings.ToLower(f.text())
+	e := &apierr.Error{System: "ghl", Op: op, Status: a.Status, Class: apierr.Invalid, Message: f.text(), TraceID: f.TraceID}
+	switch {
+	case a.Status == http.StatusTooManyRequests:
+		e.Class = apierr.Wait
+		e.RetryAfter = apierr.RetryAfter(a.Header, c.cfg.Clock.Now())
+		if ms, err := strconv.Atoi(a.Header.Get("X-RateLimit-Interval-Milliseconds")); err == nil && e.RetryAfter == 0 {
+			e.RetryAfter = min(time.Duration(ms)*time.Millisecond, 30*time.Second)
+		}
+		if c.cfg.Budget != nil {
+			c.cfg.Budget.Pause(c.cfg.Clock.Now().Add(e.RetryAfter))
+		}
+	case a.Status == http.StatusUnauthorized && (strings.Contains(text, "invalid token") || strings.Contains(text, "invalid jwt")):
+		e.Class = apierr.Refresh
+	case a.Status == http.StatusUnauthorized && strings.Contains(text, "does not exist"):
+		e.Class = apierr.Gone // an unknown user is 401 (#205)
+	case a.Status == http.StatusUnauthorized, a.Status == http.StatusForbidden:
+		e.Class = apierr.Forbidden
+	case a.Status == http.StatusNotFound, a.Status == http.StatusBadRequest && strings.Contains(text, "not found"):
+		e.Class = apierr.Gone
+	case a.Status == http.StatusBadRequest && f.Meta.ContactID != "":
+		e.Class, e.ExistingID, e.MatchingField = apierr.Duplicate, f.Meta.ContactID, f.Meta.MatchingField
+	case a.Status == http.StatusUnprocessableEntity && op == opCreate:
+		e.Class = apierr.Ambiguous // may have been created all the same (#64)
+	case a.Status == http.StatusRequestTimeout, a.Status >= 500:
+		e.Class = apierr.Retry
+		if write {
+			e.Class = apierr.Ambiguous
+		}
+	}
+	return e
+}
+
+const opCreate = "create contact"
+
+// contact reads {"contact": {…}} or a bare object.
+func (c *Client) contact(op string, a apierr.Answer, began time.Time, write bool) (Record, error) {
+	var wrapped struct {
+		Contact json.RawMessage `json:"contact"`
+	}
+	if json.Unmarshal(a.Body, &wrapped) == nil && len(wrapped.Contact) > 0 {
+		if r, ok := record(wrapped.Contact, began); ok {
+			return r, nil
+		}
+	}
+	class := apierr.Retry
+	if write {
+		class = apierr.Ambiguous
+	}
+	return Record{}, &apierr.Error{System: "ghl", Op: op, Status: a.Status, Class: class, Message: "the answer holds no contact"}
+}
+
+func record(raw json.RawMessage, began time.Time) (Record, bool) {
+	var head struct {
+		ID          string `json:"id"`
+		DateUpdated any    `json:"dateUpdated"`
+	}
+	if json.Unmarshal(raw, &head) != nil || head.ID == "" {
+		return Record{}, false
+	}
+	r := Record{Raw: slices.Clone(raw), ID: head.ID, ReadBegan: began}
+	switch v := head.DateUpdated.(type) {
+	case string:
+		r.Modified, _ = time.Parse(time.RFC3339Nano, v) // zero if it can't be read
+	case float64:
+		r.Modified = time.UnixMilli(int64(v))
+	}
+	return r, true
+}
+
+func check(op string, body map[string]any, allowed []string) error {
+	for key := range body {
+		if !slices.Contains(allowed, key) {
+			return &apierr.Error{System: "ghl", Op: op, Class: apierr.Invalid, Message: "key " + key + " is not part of this operation"}
+		}
+	}
+	return nil
+}
+
+// GetContact returns a contact; Gone if there is none (GHL says 400).
+func (c *Client) GetContact(ctx context.Context, lane budget.Lane, id string) (Record, error) {
+	began := c.cfg.Clock.Now()
+	a, err := c.do(ctx, lane, "get contact", http.MethodGet, "/contacts/"+url.PathEscape(id), nil, false)
+	if err != nil {
+		return Record{}, err
+	}
+	return c.contact("get contact", a, began, false)
+}
+
+// CreateContact makes a contact of the location with the given keys, which
+// must be of CreateKeys. Duplicate names the contact that is there.
+func (c *Client) CreateContact(ctx context.Context, lane budget.Lane, body map[string]any) (Record, error) {
+	if err := check(opCreate, body, CreateKeys); err != nil {
+		return Record{}, err
+	}
+	whole := map[string]any{"locationId": c.cfg.LocationID}
+	for k, v := range body {
+		whole[k] = v
+	}
+	began := c.cfg.Clock.Now()
+	a, err := c.do(ctx, lane, opCreate, http.MethodPost, "/contacts/", whole, true)
+	if err != nil {
+		return Record{}, err
+	}
+	return c.contact(opCreate, a, began, true)
+}
+
+// UpdateContact sets the given keys, which must be of UpdateKeys; absent keys
+// keep their values.
+func (c *Client) UpdateContact(ctx context.Context, lane budget.Lane, id string, body map[string]any) (Record, error) {
+	const op = "update contact"
+	if err := check(op, body, UpdateKeys); err != nil {
+		return Record{}, err
+	}
+	began := c.cfg.Clock.Now()
+	a, err := c.do(ctx, lane, op, http.MethodPut, "/contacts/"+url.PathEscape(id), body, true)
+	if err != nil {
+		return Record{}, err
+	}
+	return c.contact(op, a, began, true)
+}
+
+// DeleteContact deletes a contact; Gone if there is none.
+func (c *Client) DeleteContact(ctx context.Context, lane budget.Lane, id string) error {
+	_, err := c.do(ctx, lane, "delete contact", http.MethodDelete, "/contacts/"+url.PathEscape(id), nil, true)
+	return err
+}
+
+// AddTags adds tags and returns all that the contact has then (§3.10).
+func (c *Client) AddTags(ctx context.Context, lane budget.Lane, id string, tags []string) ([]string, error) {
+	return c.tags(ctx, lane, "add tags", http.MethodPost, id, tags)
+}
+
+// RemoveTags removes tags and returns all that the contact has then.
+func (c *Client) RemoveTags(ctx context.Context, lane budget.Lane, id string, tags []string) ([]string, error) {
+	return c.tags(ctx, lane, "remove tags", http.MethodDelete, id, tags)
+}
+
+func (c *Client) tags(ctx context.Context, lane budget.Lane, op, method, id string, tags []string) ([]string, error) {
+	a, err := c.do(ctx, lane, op, method, "/contacts/"+url.PathEscape(id)+"/tags", map[string]any{"tags": tags}, true)
+	if err != nil {
+		return nil, err
+	}
+	var out struct {
+		Tags *[]string `json:"tags"`
+	}
+	if json.Unmarshal(a.Body, &out) != nil || out.Tags == nil {
+		return nil, &apierr.Error{System: "ghl", Op: op, Status: a.Status, Class: apierr.Ambiguous, Message: "the answer holds no tags"}
+	}
+	return *out.Tags, nil
+}
+
+// Filter is one condition of a search (§3.3).
+type Filter struct {
+	Field    string `json:"field"`
+	Operator string `json:"operator"`
+	Value    any    `json:"value,omitempty"`
+}
+
+// Sort orders a search; at most two.
+type Sort struct {
+	Field     string `json:"field"`
+	Direction string `json:"direction"`
+}
+
+// SearchRequest asks for one page.
+type SearchRequest struct {
+	Filters   []Filter
+	Sort      []Sort
+	PageLimit int // 1 to 500
+	// SearchAfter is the cursor of the page before, or nil.
+	SearchAfter json.RawMessage
+}
+
+// SearchPage is one page. It shows the index, which is seconds behind.
+type SearchPage struct {
+	Contacts    []Record
+	SearchAfter json.RawMessage // the cursor of the last contact
+	Total       int
+}
+
+// SearchContacts returns one page of a search (§3.3).
+func (c *Client) SearchContacts(ctx context.Context, lane budget.Lane, r SearchRequest) (SearchPage, error) {
+	const op = "search contacts"
+	body := map[string]any{"locationId": c.cfg.LocationID, "pageLimit": r.PageLimit}
+	if len(r.Filters) > 0 {
+		body["filters"] = r.Filters
+	}
+	if len(r.Sort) > 0 {
+		body["sort"] = r.Sort
+	}
+	if len(r.SearchAfter) > 0 {
+		body["searchAfter"] = r.SearchAfter
+	} else {
+		body["page"] = 1
+	}
+	began := c.cfg.Clock.Now()
+	a, err := c.do(ctx, lane, op, http.MethodPost, "/contacts/search", body, false)
+	if err != nil {
+		return SearchPage{}, err
+	}
+	var out struct {
+		Contacts []json.RawMessage `json:"contacts"`
+		Total    int               `json:"total"`
+	}
+	if err := json.Unmarshal(a.Body, &out); err != nil {
+		return SearchPage{}, &apierr.Error{System: "ghl", Op: op, Status: a.Status, Class: apierr.Retry, Message: "the answer is no page"}
+	}
+	page := SearchPage{Total: out.Total}
+	for i, raw := range out.Contacts {
+		rec, ok := record(raw, began)
+		if !ok {
+			return SearchPage{}, &apierr.Error{System: "ghl", Op: op, Status: a.Status, Class: apierr.Retry, Message: fmt.Sprintf("item %d of the page has no id", i)}
+		}
+		page.Contacts = append(page.Contacts, rec)
+		var cursor struct {
+			SearchAfter json.RawMessage `json:"searchAfter"`
+		}
+		if json.Unmarshal(raw, &cursor) == nil {
+			page.SearchAfter = slices.Clone(cursor.SearchAfter)
+		}
+	}
+	return page, nil
+}
+
+// FindDuplicate returns the contact that the location's duplicate rule finds
+// for an address or a number, or nil (§3.2). Its record holds at least the id.
+func (c *Client) FindDuplicate(ctx context.Context, lane budget.Lane, email, phone string) (*Record, error) {
+	const op = "find duplicate"
+	q := url.Values{"locationId": {c.cfg.LocationID}}
+	if email != "" {
+		q.Set("email", email)
+	}
+	if phone != "" {
+		q.Set("number", phone)
+	}
+	began := c.cfg.Clock.Now()
+	a, err := c.do(ctx, lane, op, http.MethodGet, "/contacts/search/duplicate?"+q.Encode(), nil, false)
+	if apierr.ClassOf(err) == apierr.Gone {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, err
+	}
+	r, err := c.contact(op, a, began, false)
+	if err != nil {
+		return nil, nil // contact null, {} or another shape without one: no match
+	}
+	return &r, nil
+}
+
+// CustomField is a definition; records name it by id only (§4.4).
+type CustomField struct {
+	ID       string `json:"id"`
+	Name     string `json:"name"`
+	FieldKey string `json:"fieldKey"`
+	DataType string `json:"dataType"`
+}
+
+// CustomFields returns the location's custom fields of contacts.
+func (c *Client) CustomFields(ctx context.Context, lane budget.Lane) ([]CustomField, error) {
+	const op = "list custom fields"
+	a, err := c.do(ctx, lane, op, http.MethodGet, "/locations/"+url.PathEscape(c.cfg.LocationID)+"/customFields?model=contact", nil, false)
+	if err != nil {
+		return nil, err
+	}
+	var out struct {
+		CustomFields []CustomField `json:"customFields"`
+	}
+	if err := json.Unmarshal(a.Body, &out); err != nil {
+		return nil, &apierr.Error{System: "ghl", Op: op, Status: a.Status, Class: apierr.Retry, Message: "the answer is no list of custom fields"}
+	}
+	return out.CustomFields, nil
+}

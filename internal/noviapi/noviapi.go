@@ -1,0 +1,289 @@
+// Package noviapi speaks the HTTP of Novi AMS, which each association serves
+// on its own site: what ingest reads with and sink writes with. It keeps
+// records as the bytes that came, decodes leniently and returns
+// *apierr.Error. Facts are from the dossier "Novi", sections named where they
+// are used; what is uncertain there is configuration here.
+package noviapi
+
+import (
+	"bytes"
+	"context"
+	"net/http"
+	"net/url"
+	"regexp"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/goccy/go-json"
+
+	"github.com/causeway-sync/causeway/internal/apierr"
+	"github.com/causeway-sync/causeway/internal/budget"
+	"github.com/causeway-sync/causeway/internal/clock"
+)
+
+// Paths are where things are; {id} stands for a record's id. An empty path
+// means that the site does not have it.
+type Paths struct {
+	Members string // default /api/members
+	Member  string // default /api/members/{id}
+}
+
+// Config is what a Client needs.
+type Config struct {
+	// BaseURL is the association's site; a trailing /api is tolerated (§2).
+	BaseURL string
+	// Key returns the API key of the moment, sent verbatim after "Basic " (§1).
+	Key func(context.Context) (string, error)
+	// HTTP makes the calls; its Timeout bounds each.
+	HTTP   *http.Client
+	Clock  clock.Clock
+	Budget *budget.Budget
+	Paths  Paths
+	// Timezone is what stamps without a zone are read in; nil means UTC.
+	Timezone *time.Location
+}
+
+// Client speaks for one site. It is safe for concurrent use.
+type Client struct{ cfg Config }
+
+// New returns a Client.
+func New(cfg Config) *Client {
+	cfg.BaseURL = strings.TrimSuffix(strings.TrimRight(cfg.BaseURL, "/"), "/api")
+	if cfg.Paths == (Paths{}) {
+		cfg.Paths = Paths{Members: "/api/members", Member: "/api/members/{id}"}
+	}
+	if cfg.Timezone == nil {
+		cfg.Timezone = time.UTC
+	}
+	return &Client{cfg}
+}
+
+// Record is a member as it came.
+type Record struct {
+	Raw       json.RawMessage // the member's object, byte for byte; empty if the answer held none
+	ID        string
+	Modified  time.Time // LastUpdatedDate; zero if missing
+	ReadBegan time.Time
+}
+
+func (c *Client) do(ctx context.Context, lane budget.Lane, op, method, path, id string, query url.Values, body []byte, write bool) (apierr.Answer, error) {
+	if path == "" {
+		return apierr.Answer{}, &apierr.Error{System: "novi", Op: op, Class: apierr.Invalid, Message: "no path is configured for it"}
+	}
+	call := apierr.Call{System: "novi", Op: op, Method: method, Body: body, Write: write,
+		URL: c.cfg.BaseURL + strings.ReplaceAll(path, "{id}", url.PathEscape(id)), Header: http.Header{"Accept": {"application/json"}}}
+	if len(query) > 0 {
+		call.URL += "?" + query.Encode()
+	}
+	if body != nil {
+		call.Header.Set("Content-Type", "application/json")
+	}
+	key, err := c.cfg.Key(ctx)
+	if err != nil {
+		return apierr.Answer{}, &apierr.Error{System: "novi", Op: op, Class: apierr.Forbidden, Message: "no key", Err: err}
+	}
+	call.Header.Set("Authorization", "Basic "+key)
+	if c.cfg.Budget != nil {
+		if err := c.cfg.Budget.Acquire(ctx, lane); err != nil {
+			return apierr.Answer{}, &apierr.Error{System: "novi", Op: op, Class: apierr.Wait, RetryAfter: time.Minute, Message: "call budget", Err: err}
+		}
+	}
+	a, err := apierr.Do(ctx, c.cfg.HTTP, call)
+	if err != nil {
+		return a, err
+	}
+	if a.Status/100 == 2 {
+		// An error page may come with 200 (§3.5).
+		if trimmed := bytes.TrimSpace(a.Body); len(trimmed) > 0 && trimmed[0] == '<' {
+			return a, &apierr.Error{System: "novi", Op: op, Status: a.Status, Class: unsure(write), Message: "the answer is a page, not JSON"}
+		}
+		return a, nil
+	}
+	return a, c.judge(op, a, write)
+}
+
+func unsure(write bool) apierr.Class {
+	if write {
+		return apierr.Ambiguous
+	}
+	return apierr.Retry
+}
+
+// judge classes an answer that is no success (§3.5).
+func (c *Client) judge(op string, a apierr.Answer, write bool) error {
+	var body struct {
+		Message    string
+		ModelState map[string]any
+	}
+	_ = json.Unmarshal(a.Body, &body) // shapes are undocumented; a page has no message
+	message := body.Message
+	for _, field := range sortedKeys(body.ModelState) {
+		message += " (field " + field + ")"
+	}
+	e := &apierr.Error{System: "novi", Op: op, Status: a.Status, Class: apierr.Invalid, Message: message}
+	switch {
+	case a.Status == http.StatusTooManyRequests:
+		e.Class, e.RetryAfter = apierr.Wait, apierr.RetryAfter(a.Header, c.cfg.Clock.Now())
+		if c.cfg.Budget != nil {
+			c.cfg.Budget.Pause(c.cfg.Clock.Now().Add(e.RetryAfter))
+		}
+	case a.Status == http.StatusUnauthorized, a.Status == http.StatusForbidden:
+		e.Class = apierr.Forbidden
+	case a.Status == http.StatusNotFound, a.Status == http.StatusGone:
+		e.Class = apierr.Gone
+	case a.Status == http.StatusRequestTimeout, a.Status >= 500:
+		e.Class = unsure(write)
+	}
+	return e
+}
+
+func sortedKeys(m map[string]any) []string {
+	keys := make([]string, 0, len(m))
+	for k := range m {
+		keys = append(keys, k)
+	}
+	slices.Sort(keys)
+	return keys
+}
+
+// record reads a bare member; {"data": {…}} is tolerated (§3.1). Its keys are
+// matched without regard to case (§3.3).
+func (c *Client) record(raw json.RawMessage, began time.Time) (Record, bool) {
+	var head struct {
+		UniqueID        string
+		LastUpdatedDate *string
+		Data            json.RawMessage `json:"data"`
+	}
+	if json.Unmarshal(raw, &head) != nil {
+		return Record{}, false
+	}
+	if head.UniqueID == "" && len(head.Data) > 0 && head.Data[0] == '{' {
+		return c.record(head.Data, began)
+	}
+	if head.UniqueID == "" {
+		return Record{}, false
+	}
+	r := Record{Raw: slices.Clone(bytes.TrimSpace(raw)), ID: head.UniqueID, ReadBegan: began}
+	if head.LastUpdatedDate != nil {
+		r.Modified = c.stamp(*head.LastUpdatedDate)
+	}
+	return r, true
+}
+
+// stamp reads a .NET style time: up to seven fractional digits, with an
+// offset or without one (§3.3). Zero if it can't be read.
+func (c *Client) stamp(s string) time.Time {
+	if t, err := time.Parse(time.RFC3339Nano, s); err == nil {
+		return t
+	}
+	for _, form := range []string{"2006-01-02T15:04:05.999999999", "2006-01-02"} {
+		if t, err := time.ParseInLocation(form, s, c.cfg.Timezone); err == nil {
+			return t
+		}
+	}
+	return time.Time{}
+}
+
+// GetMember returns a member; Gone if there is none.
+func (c *Client) GetMember(ctx context.Context, lane budget.Lane, id string) (Record, error) {
+	const op = "get member"
+	began := c.cfg.Clock.Now()
+	a, err := c.do(ctx, lane, op, http.MethodGet, c.cfg.Paths.Member, id, nil, nil, false)
+	if err != nil {
+		return Record{}, err
+	}
+	r, ok := c.record(a.Body, began)
+	if !ok {
+		return Record{}, &apierr.Error{System: "novi", Op: op, Status: a.Status, Class: apierr.Retry, Message: "the answer holds no member"}
+	}
+	return r, nil
+}
+
+// ListRequest asks for one page of members; empty filters don't filter.
+type ListRequest struct {
+	Offset   int
+	PageSize int
+	// ModifiedSince is inclusive; the site may read the day only (§3.2).
+	ModifiedSince time.Time
+	Email, Name   string // exact, without regard to case
+}
+
+// Page is one page.
+type Page struct {
+	Members    []Record
+	TotalCount int // -1 if the site does not say
+}
+
+// ListMembers returns one page. It takes an envelope or a bare array (§3.1).
+func (c *Client) ListMembers(ctx context.Context, lane budget.Lane, r ListRequest) (Page, error) {
+	const op = "list members"
+	q := url.Values{"pageSize": {strconv.Itoa(r.PageSize)}, "offset": {strconv.Itoa(r.Offset)}}
+	if !r.ModifiedSince.IsZero() {
+		q.Set("lastModifiedDate", r.ModifiedSince.In(c.cfg.Timezone).Format(time.RFC3339))
+	}
+	if r.Email != "" {
+		q.Set("email", r.Email)
+	}
+	if r.Name != "" {
+		q.Set("name", r.Name)
+	}
+	began := c.cfg.Clock.Now()
+	a, err := c.do(ctx, lane, op, http.MethodGet, c.cfg.Paths.Members, "", q, nil, false)
+	if err != nil {
+		return Page{}, err
+	}
+	var out struct {
+		TotalCount *int
+		Results    []json.RawMessage
+	}
+	page := Page{TotalCount: -1}
+	if json.Unmarshal(a.Body, &out) != nil {
+		if json.Unmarshal(a.Body, &out.Results) != nil {
+			return Page{}, &apierr.Error{System: "novi", Op: op, Status: a.Status, Class: apierr.Retry, Message: "the answer is no page"}
+		}
+	}
+	if out.TotalCount != nil {
+		page.TotalCount = *out.TotalCount
+	}
+	for _, raw := range out.Results {
+		rec, ok := c.record(raw, began)
+		if !ok {
+			return Page{}, &apierr.Error{System: "novi", Op: op, Status: a.Status, Class: apierr.Retry, Message: "a member of the page has no id"}
+		}
+		page.Members = append(page.Members, rec)
+	}
+	return page, nil
+}
+
+var guid = regexp.MustCompile(`[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}`)
+
+// CreateMember makes a member and returns its id, from the body or else the
+// Location header (§3.4).
+func (c *Client) CreateMember(ctx context.Context, lane budget.Lane, body json.RawMessage) (Record, error) {
+	const op = "create member"
+	began := c.cfg.Clock.Now()
+	a, err := c.do(ctx, lane, op, http.MethodPost, c.cfg.Paths.Members, "", nil, body, true)
+	if err != nil {
+		return Record{}, err
+	}
+	if r, ok := c.record(a.Body, began); ok {
+		return r, nil
+	}
+	if ids := guid.FindAllString(a.Header.Get("Location"), -1); len(ids) > 0 {
+		return Record{ID: ids[len(ids)-1], ReadBegan: began}, nil
+	}
+	return Record{}, &apierr.Error{System: "novi", Op: op, Status: a.Status, Class: apierr.Ambiguous, Message: "the answer holds no id"}
+}
+
+// PutMember replaces the whole member: what body lacks becomes null (§3.4).
+func (c *Client) PutMember(ctx context.Context, lane budget.Lane, id string, body json.RawMessage) (Record, error) {
+	began := c.cfg.Clock.Now()
+	a, err := c.do(ctx, lane, "put member", http.MethodPut, c.cfg.Paths.Member, id, nil, body, true)
+	if err != nil {
+		return Record{}, err
+	}
+	r, _ := c.record(a.Body, began) // whether a PUT answers with the member is unknown
+	return r, nil
+}

@@ -1,0 +1,454 @@
+// Package apply makes a destination match: a level-triggered controller. An
+// event is only a wake-up; what is written is the difference between the
+// entity's latest state and what the destination is known to show.
+//
+// Each write is intent (EFFECTS), call, outcome (EFFECTS), writeback (RAW),
+// ack. The intent is published against the sequence of the record before it,
+// which is also the fence: of two instances one gets to write. After a crash
+// or an answer that leaves it open what happened, the record is looked up
+// before anything else is written; nothing is ever created on a guess.
+package apply
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"sync"
+	"time"
+
+	"github.com/goccy/go-json"
+	"github.com/rs/zerolog"
+
+	"github.com/causeway-sync/causeway/internal/apierr"
+	"github.com/causeway-sync/causeway/internal/bus"
+	"github.com/causeway-sync/causeway/internal/clock"
+	"github.com/causeway-sync/causeway/internal/mapping"
+	"github.com/causeway-sync/causeway/schemas/canonical"
+	"github.com/causeway-sync/causeway/schemas/effect"
+	"github.com/causeway-sync/causeway/schemas/observation"
+	"github.com/causeway-sync/causeway/sink/plan"
+	"github.com/causeway-sync/causeway/streams"
+)
+
+// Reading is a record as a destination showed it.
+type Reading struct {
+	External  canonical.ExternalID
+	Endpoint  string
+	Record    json.RawMessage
+	Names     map[string]string
+	ReadBegan time.Time
+	Modified  time.Time
+	// Atomic says that it is the answer to a write itself.
+	Atomic bool
+}
+
+// Destination writes contacts to one system. Its errors are classed by
+// [apierr.ClassOf]; Gone means that the record is not there, Duplicate that
+// another record, which the error names, stands in the way of a create.
+type Destination interface {
+	// Read returns the record as it is now.
+	Read(ctx context.Context, id canonical.ExternalID) (Reading, error)
+	// Find looks for a record that was made for c: by the reference that
+	// Create leaves, else by identity key. False: there is none.
+	Find(ctx context.Context, c canonical.Contact) (Reading, bool, error)
+	// Create makes a record of c with p's fields and tags. It returns what
+	// the system showed, also beside an error if a part was done.
+	Create(ctx context.Context, c canonical.Contact, p plan.Plan) ([]Reading, error)
+	// Update writes p to the record of c, like Create. now is the record as
+	// just read, or the zero value if what is known of it is fresh enough.
+	Update(ctx context.Context, c canonical.Contact, p plan.Plan, now Reading) ([]Reading, error)
+	// ReadsFirst says that every update has to begin with a read.
+	ReadsFirst() bool
+}
+
+// Config is what a Controller needs.
+type Config struct {
+	Bus         bus.Bus
+	Clock       clock.Clock
+	Rand        *rand.Rand // for back-off; owned by the controller
+	Logger      zerolog.Logger
+	System      canonical.System
+	Tenant      canonical.Tenant
+	Lens        *mapping.Lens
+	Destination Destination
+	// Create says whether contacts that the system has no record of are made.
+	Create bool
+	// Fresh is how old a base may be for a write without a read before it; 0
+	// means 30 s.
+	Fresh time.Duration
+	// Workers is how many entities are worked on at once; 0 means 8.
+	Workers int
+}
+
+// Controller keeps one tenant's records at one destination as they ought to
+// be.
+type Controller struct {
+	cfg Config
+	mu  sync.Mutex // guards Rand
+}
+
+// New returns a Controller.
+func New(cfg Config) *Controller {
+	if cfg.Fresh == 0 {
+		cfg.Fresh = 30 * time.Second
+	}
+	if cfg.Workers == 0 {
+		cfg.Workers = 8
+	}
+	return &Controller{cfg: cfg}
+}
+
+// Run works until ctx is done, then finishes what it has begun.
+func (c *Controller) Run(ctx context.Context) error {
+	consumer := streams.Sink(c.cfg.System, c.cfg.Tenant)
+	if err := c.cfg.Bus.EnsureConsumer(ctx, consumer); err != nil {
+		return fmt.Errorf("consumer %s: %w", consumer.Durable, err)
+	}
+	sub := bus.Subscription{Stream: consumer.Stream, Durable: consumer.Durable, Group: streams.PinnedGroup, Stage: "sink", MaxDeliveries: 20}
+	return bus.Coalesce(ctx, c.cfg.Bus, c.cfg.Clock, sub, c.cfg.Workers, func(m bus.Stored) string {
+		p, err := streams.Parse(m.Subject)
+		if err != nil {
+			return m.Subject
+		}
+		return p.ID
+	}, c.handle)
+}
+
+// task is one look at one entity.
+type task struct {
+	*Controller
+	state     canonical.ContactEvent
+	id        canonical.CanonicalID
+	last      effect.Effect
+	effectSeq uint64
+	count     int
+}
+
+func (c *Controller) handle(ctx context.Context, m bus.Stored, count int) error {
+	subject, err := streams.Parse(m.Subject)
+	if err != nil {
+		return bus.Terminate(err)
+	}
+	t := &task{Controller: c, id: canonical.CanonicalID(subject.ID), count: count}
+	stored, err := c.cfg.Bus.Last(ctx, streams.CANONICAL, streams.Entity(canonical.KindContact, c.cfg.Tenant, t.id))
+	switch {
+	case errors.Is(err, bus.ErrNotFound):
+		return nil // erased since
+	case err != nil:
+		return fmt.Errorf("load entity %s: %w", t.id, err)
+	}
+	if t.state, err = canonical.DecodeContactEvent(stored.Data); err != nil {
+		return bus.Terminate(fmt.Errorf("decode entity %s: %w", t.id, err))
+	}
+	effects, err := c.cfg.Bus.Last(ctx, streams.EFFECTS, t.effectSubject())
+	switch {
+	case errors.Is(err, bus.ErrNotFound):
+	case err != nil:
+		return fmt.Errorf("load effect of entity %s: %w", t.id, err)
+	default:
+		if err := json.Unmarshal(effects.Data, &t.last); err != nil {
+			return bus.Terminate(fmt.Errorf("decode effect of entity %s: %w", t.id, err))
+		}
+		t.effectSeq = effects.Seq
+	}
+	return t.run(ctx)
+}
+
+func (t *task) effectSubject() string {
+	return streams.Effect(t.cfg.System, t.cfg.Tenant, canonical.KindContact, t.id)
+}
+
+func (t *task) run(ctx context.Context) error {
+	switch t.last.State {
+	case effect.Intent, effect.Ambiguous:
+		if done, err := t.recover(ctx); done || err != nil {
+			return err
+		}
+	case effect.Done:
+		// A crash may have come between the outcome and its writebacks.
+		if t.count > 1 && !t.merged() {
+			if err := t.publishWritebacks(ctx, t.last.Writebacks); err != nil {
+				return err
+			}
+		}
+	}
+	x := plan.Expect(t.state, t.cfg.System, t.last)
+	p := plan.Contact(t.state, t.cfg.System, t.cfg.Lens, x, t.cfg.Create)
+	if p.Empty() {
+		return nil
+	}
+	if p.Create {
+		return t.create(ctx, p)
+	}
+	return t.update(ctx, p, x)
+}
+
+// merged reports whether the transform has seen what the last effect showed.
+func (t *task) merged() bool {
+	base, ok := t.state.Sync.Base[t.cfg.System]
+	return ok && base.At.AsOf >= t.last.At.UnixMicro()
+}
+
+// recover finds out what became of a write whose end nobody recorded. done
+// means that there is nothing more to do until what it saw has been merged.
+func (t *task) recover(ctx context.Context) (done bool, err error) {
+	var r Reading
+	if t.last.Create {
+		found := false
+		r, found, err = t.cfg.Destination.Find(ctx, t.state.Contact)
+		if err != nil {
+			return false, t.verdict(err)
+		}
+		if !found {
+			return false, nil // it never arrived: go on as if it had not been tried
+		}
+	} else {
+		r, err = t.cfg.Destination.Read(ctx, t.last.External)
+		if apierr.ClassOf(err) == apierr.Gone {
+			return true, t.gone(ctx, t.last.External)
+		}
+		if err != nil {
+			return false, t.verdict(err)
+		}
+	}
+	r.Atomic = false
+	out := t.last
+	out.State, out.External, out.Reason = effect.Done, r.External, "looked up after an unknown end"
+	out.At = r.ReadBegan
+	// What the record shows is known by reading it, so nothing is overlaid.
+	wrote := out.Wrote
+	out.Wrote, out.TagsAdded, out.TagsRemoved = nil, nil, nil
+	if err := t.finish(ctx, out, []Reading{r}, wrote); err != nil {
+		return false, err
+	}
+	return true, bus.Later(errors.New("waiting for the merge of what was looked up"), 150*time.Millisecond)
+}
+
+func (t *task) create(ctx context.Context, p plan.Plan) error {
+	out, err := t.intend(ctx, p)
+	if err != nil {
+		return err
+	}
+	readings, err := t.cfg.Destination.Create(ctx, t.state.Contact, p)
+	if err == nil {
+		return t.finish(ctx, out, readings, p.Fields)
+	}
+	var api *apierr.Error
+	if errors.As(err, &api) && api.Class == apierr.Duplicate && api.ExistingID != "" {
+		return t.adopt(ctx, out, canonical.ExternalID(api.ExistingID), err)
+	}
+	return t.fail(ctx, out, readings, p.Fields, err)
+}
+
+// adopt links a record that was there already instead of making a second
+// one. The transform has the last word: a record that another entity is
+// linked to becomes a dead letter there, and here after some tries.
+func (t *task) adopt(ctx context.Context, out effect.Effect, existing canonical.ExternalID, cause error) error {
+	if t.count >= 8 {
+		return bus.Terminate(fmt.Errorf("create %s contact: the record that is there belongs to another entity: %w", t.cfg.System, cause))
+	}
+	r, err := t.cfg.Destination.Read(ctx, existing)
+	if err != nil {
+		return t.fail(ctx, out, nil, nil, err)
+	}
+	r.Atomic = false
+	out.State, out.Reason = effect.Failed, "another record stands in its place"
+	if err := t.finish(ctx, out, []Reading{r}, nil); err != nil {
+		return err
+	}
+	return bus.Later(errors.New("waiting for the merge of the record that is adopted"), 200*time.Millisecond)
+}
+
+func (t *task) update(ctx context.Context, p plan.Plan, x plan.Expected) error {
+	var now Reading
+	if t.cfg.Destination.ReadsFirst() || !t.fresh() {
+		var err error
+		now, err = t.cfg.Destination.Read(ctx, p.External)
+		if apierr.ClassOf(err) == apierr.Gone {
+			return t.gone(ctx, p.External)
+		}
+		if err != nil {
+			return t.verdict(err)
+		}
+		shown, err := t.cfg.Lens.Show(t.observed(now, observation.Fetch))
+		if err != nil {
+			return bus.Terminate(err)
+		}
+		// It moved: the merge has to speak first. After some rounds it has
+		// had its say, and the difference is one that it does not take for a
+		// change.
+		if plan.Moved(x, shown) && t.count <= 6 {
+			if err := t.publish(ctx, t.observed(now, observation.Fetch)); err != nil {
+				return err
+			}
+			return bus.Later(errors.New("the record has moved; waiting for the merge"), 100*time.Millisecond)
+		}
+	}
+	out, err := t.intend(ctx, p)
+	if err != nil {
+		return err
+	}
+	readings, err := t.cfg.Destination.Update(ctx, t.state.Contact, p, now)
+	if apierr.ClassOf(err) == apierr.Gone {
+		out.State, out.Reason = effect.Failed, "the record is gone"
+		if err := t.finish(ctx, out, readings, p.Fields); err != nil {
+			return err
+		}
+		return t.gone(ctx, p.External)
+	}
+	if err != nil {
+		return t.fail(ctx, out, readings, p.Fields, err)
+	}
+	return t.finish(ctx, out, readings, p.Fields)
+}
+
+// fresh reports whether what is known of the record is young enough to write
+// without reading it again.
+func (t *task) fresh() bool {
+	at := t.state.Sync.Base[t.cfg.System].At.AsOf
+	if t.last.State == effect.Done {
+		at = max(at, t.last.At.UnixMicro())
+	}
+	return t.cfg.Clock.Now().Sub(time.UnixMicro(at)) < t.cfg.Fresh
+}
+
+// intend records that p is about to be written.
+func (t *task) intend(ctx context.Context, p plan.Plan) (effect.Effect, error) {
+	e := effect.Effect{
+		System: t.cfg.System, Tenant: t.cfg.Tenant, Kind: canonical.KindContact, ID: t.id,
+		State: effect.Intent, Version: t.state.Version, Attempt: 1, Create: p.Create, External: p.External,
+		At: t.cfg.Clock.Now(), Wrote: p.Fields, TagsAdded: p.AddTags, TagsRemoved: p.RemoveTags,
+	}
+	if t.last.Version == e.Version {
+		e.Attempt = t.last.Attempt + 1
+	}
+	return e, t.record(ctx, e)
+}
+
+// record publishes e as the entity's effect, if it is still ours to say.
+func (t *task) record(ctx context.Context, e effect.Effect) error {
+	data, err := json.Marshal(e)
+	if err != nil {
+		return bus.Terminate(fmt.Errorf("encode effect of entity %s: %w", t.id, err))
+	}
+	ack, err := t.cfg.Bus.Publish(ctx, bus.Message{
+		Subject: t.effectSubject(), Data: data,
+		Expect: &bus.Expect{Subject: t.effectSubject(), LastSeq: t.effectSeq},
+	})
+	if errors.Is(err, bus.ErrWrongSequence) {
+		return bus.Later(fmt.Errorf("another sink works on entity %s: %w", t.id, err), time.Second)
+	}
+	if err != nil {
+		return fmt.Errorf("record effect of entity %s: %w", t.id, err)
+	}
+	t.effectSeq = ack.Seq
+	return nil
+}
+
+// finish records the outcome, and then tells the transform what was seen.
+func (t *task) finish(ctx context.Context, e effect.Effect, readings []Reading, wrote map[string]string) error {
+	if e.State == effect.Intent {
+		e.State = effect.Done
+	}
+	for i, r := range readings {
+		o := t.observed(r, observation.Writeback)
+		o.Entity, o.Atomic, o.Wrote = t.id, r.Atomic, wrote
+		body, err := o.Encode()
+		if err != nil {
+			return bus.Terminate(err)
+		}
+		e.Writebacks = append(e.Writebacks, body)
+		if i == 0 || r.ReadBegan.After(e.At) {
+			e.At = r.ReadBegan
+		}
+		e.External = r.External
+	}
+	if err := t.record(ctx, e); err != nil {
+		return err
+	}
+	return t.publishWritebacks(ctx, e.Writebacks)
+}
+
+// fail records why a write did not come about, and what was done of it.
+func (t *task) fail(ctx context.Context, e effect.Effect, readings []Reading, wrote map[string]string, cause error) error {
+	e.State, e.Reason = effect.Failed, cause.Error()
+	if apierr.ClassOf(cause) == apierr.Ambiguous {
+		e.State = effect.Ambiguous
+	}
+	if err := t.finish(ctx, e, readings, wrote); err != nil {
+		return err
+	}
+	return t.verdict(cause)
+}
+
+// gone tells the transform that the record is not there.
+func (t *task) gone(ctx context.Context, id canonical.ExternalID) error {
+	return t.publish(ctx, observation.Observation{
+		System: t.cfg.System, Tenant: t.cfg.Tenant, Kind: canonical.KindContact, ExternalID: id,
+		Via: observation.Fetch, ReadBegan: t.cfg.Clock.Now(), Absent: true,
+	})
+}
+
+func (t *task) observed(r Reading, via observation.Via) observation.Observation {
+	return observation.Observation{
+		System: t.cfg.System, Tenant: t.cfg.Tenant, Kind: canonical.KindContact, ExternalID: r.External,
+		Via: via, Endpoint: r.Endpoint, ReadBegan: r.ReadBegan, Modified: r.Modified, Names: r.Names, Record: r.Record,
+	}
+}
+
+func (t *task) publish(ctx context.Context, o observation.Observation) error {
+	body, err := o.Encode()
+	if err != nil {
+		return bus.Terminate(err)
+	}
+	return t.publishRaw(ctx, o, body)
+}
+
+func (t *task) publishRaw(ctx context.Context, o observation.Observation, body []byte) error {
+	if _, err := t.cfg.Bus.Publish(ctx, bus.Message{Subject: streams.Raw(o), ID: o.Key(), Data: body}); err != nil {
+		return fmt.Errorf("publish %s of entity %s: %w", o.Via, t.id, err)
+	}
+	return nil
+}
+
+func (t *task) publishWritebacks(ctx context.Context, bodies [][]byte) error {
+	for _, body := range bodies {
+		o, err := observation.Decode(body)
+		if err != nil {
+			return bus.Terminate(err)
+		}
+		if err := t.publishRaw(ctx, o, body); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// verdict turns an API error into what the bus is to do about the message.
+func (t *task) verdict(err error) error {
+	var api *apierr.Error
+	if !errors.As(err, &api) {
+		return err
+	}
+	switch api.Class {
+	case apierr.Wait:
+		return bus.Later(err, max(api.RetryAfter, time.Second))
+	case apierr.Retry, apierr.Ambiguous, apierr.Refresh:
+		return bus.Later(err, t.backoff())
+	case apierr.Forbidden:
+		t.cfg.Logger.Error().Str("system", string(t.cfg.System)).Str("tenant", string(t.cfg.Tenant)).Err(err).Msg("the credentials don't allow this")
+		return bus.Later(err, 30*time.Second)
+	case apierr.Invalid, apierr.Duplicate:
+		return bus.Terminate(err)
+	}
+	return err
+}
+
+// backoff is exponential in the number of deliveries, with full jitter.
+func (t *task) backoff() time.Duration {
+	ceiling := min(200*time.Millisecond<<min(t.count, 10), 30*time.Second)
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return 50*time.Millisecond + time.Duration(t.cfg.Rand.Int64N(int64(ceiling)))
+}

@@ -1,0 +1,7 @@
+// Package ghl writes contacts to a GHL location. It satisfies
+// apply.Destination.
+//
+// Bodies hold only the keys that the operation declares, and tags are written
+// by delta, never by replacing the set (dossier GHL §0.3, §4.1). It never
+// decides what is true.
+package ghl

@@ -1,0 +1,138 @@
+// Package plan says what it would take to make a destination match: the
+// difference between an entity's projection and what the destination is known
+// to show. It is pure.
+package plan
+
+import (
+	"slices"
+
+	"github.com/causeway-sync/causeway/internal/mapping"
+	"github.com/causeway-sync/causeway/schemas/canonical"
+	"github.com/causeway-sync/causeway/schemas/effect"
+)
+
+// Plan is what to write to one record. The zero value is nothing.
+type Plan struct {
+	// Create says that the record has to be made first; then External is "".
+	Create   bool
+	External canonical.ExternalID
+	// Fields are the canonical values to write; "" clears.
+	Fields     map[string]string
+	AddTags    []string
+	RemoveTags []string
+	// Tags is all that the record's tags come to, for a destination that keeps
+	// them in one field; nil if they don't change.
+	Tags *[]string
+}
+
+// Empty reports whether there is nothing to do.
+func (p Plan) Empty() bool {
+	return !p.Create && len(p.Fields) == 0 && len(p.AddTags) == 0 && len(p.RemoveTags) == 0
+}
+
+// Expected is what the destination ought to show now, in canonical terms: its
+// base, overlaid with what was written since.
+type Expected struct {
+	External canonical.ExternalID
+	Gone     bool
+	Fields   map[string]string
+	Tags     []string
+}
+
+// Expect returns what system is expected to show of state, given the sink's
+// last effect there (the zero Effect if there is none).
+func Expect(state canonical.ContactEvent, system canonical.System, last effect.Effect) Expected {
+	base, known := state.Sync.Base[system]
+	x := Expected{External: base.External, Gone: known && base.Gone, Fields: base.Fields, Tags: base.Tags}
+	if links := state.Links[system]; len(links) > 0 && !known {
+		x.External = links[0]
+	}
+	if last.State != effect.Done || last.External == "" || (known && base.At.AsOf >= last.At.UnixMicro()) {
+		return x
+	}
+	if x.External == "" {
+		x.External = last.External
+	}
+	if x.External != last.External {
+		return x
+	}
+	x.Fields = make(map[string]string, len(base.Fields)+len(last.Wrote))
+	for f, v := range base.Fields {
+		x.Fields[f] = v
+	}
+	for f, v := range last.Wrote {
+		x.Fields[f] = v
+	}
+	x.Tags = slices.DeleteFunc(slices.Clone(base.Tags), func(t string) bool { return slices.Contains(last.TagsRemoved, t) })
+	x.Tags = append(x.Tags, last.TagsAdded...)
+	slices.Sort(x.Tags)
+	x.Tags = slices.Compact(x.Tags)
+	return x
+}
+
+// Contact returns what would make system show state. create says whether a
+// contact that system has no record of is to be made there.
+func Contact(state canonical.ContactEvent, system canonical.System, lens *mapping.Lens, x Expected, create bool) Plan {
+	if state.Version == 0 || state.Contact.Deleted || x.Gone {
+		return Plan{}
+	}
+	if x.External == "" {
+		if !create {
+			return Plan{}
+		}
+		want := lens.Project(state.Contact, system, true)
+		p := Plan{Create: true, Fields: map[string]string{}}
+		for f, v := range want.Fields {
+			if v != "" {
+				p.Fields[f] = v
+			}
+		}
+		if want.Tagged && len(want.Tags) > 0 {
+			p.AddTags = want.Tags
+			p.Tags = &want.Tags
+		}
+		return p
+	}
+	want := lens.Project(state.Contact, system, false)
+	p := Plan{External: x.External, Fields: map[string]string{}}
+	for f, v := range want.Fields {
+		shown, known := x.Fields[f]
+		if (!known && v == "") || shown == v {
+			continue
+		}
+		if r, ok := state.Sync.Rendered[system][f]; ok && r.Shown == shown && r.Value == v {
+			continue
+		}
+		p.Fields[f] = v
+	}
+	if !want.Tagged {
+		return p
+	}
+	for _, t := range want.Tags {
+		if !slices.Contains(x.Tags, t) {
+			p.AddTags = append(p.AddTags, t)
+		}
+	}
+	for _, t := range x.Tags {
+		// A group's tag is shown by Novi and never written there.
+		if !slices.Contains(want.Tags, t) && (system != canonical.Novi || !lens.FromGroup(t)) {
+			p.RemoveTags = append(p.RemoveTags, t)
+		}
+	}
+	if len(p.AddTags)+len(p.RemoveTags) > 0 {
+		p.Tags = &want.Tags
+	}
+	return p
+}
+
+// Moved reports whether a record as it was just read differs from what was
+// expected of it: somebody has changed it, and what they did has to be merged
+// before anything is written.
+func Moved(x Expected, shown mapping.Shown) bool {
+	for f, v := range shown.Fields {
+		if have, known := x.Fields[f]; !known && v != "" || known && have != v {
+			return true
+		}
+	}
+	return shown.Tagged && shown.Grouped && !slices.Equal(x.Tags, shown.Tags)
+}

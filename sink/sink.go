@@ -1,0 +1,73 @@
+// Package sink writes to the outside world. It never decides what is true: it
+// makes each destination look like the canonical record, and reports what it
+// did as one more observation.
+package sink
+
+import (
+	"context"
+	"fmt"
+	"math/rand/v2"
+
+	"github.com/rs/zerolog"
+	"golang.org/x/sync/errgroup"
+
+	"github.com/causeway-sync/causeway/internal/bus"
+	"github.com/causeway-sync/causeway/internal/clock"
+	"github.com/causeway-sync/causeway/internal/ghlapi"
+	"github.com/causeway-sync/causeway/internal/mapping"
+	"github.com/causeway-sync/causeway/internal/noviapi"
+	"github.com/causeway-sync/causeway/schemas/canonical"
+	"github.com/causeway-sync/causeway/sink/apply"
+	"github.com/causeway-sync/causeway/sink/ghl"
+	"github.com/causeway-sync/causeway/sink/novi"
+)
+
+// Config is what a sink needs.
+type Config struct {
+	Bus     bus.Bus
+	Clock   clock.Clock
+	Rand    rand.Source // for back-off; each controller gets its own, seeded from it
+	Logger  zerolog.Logger
+	Tenants []Tenant
+}
+
+// Tenant is one association's two destinations.
+type Tenant struct {
+	Name canonical.Tenant
+	Lens *mapping.Lens
+	// GHL and Novi write to the two systems; nil means that the tenant has
+	// none, and nothing is written there.
+	GHL  *ghlapi.Client
+	Novi *noviapi.Client
+	// CreateGHL and CreateNovi say whether contacts are made there that the
+	// system has no record of. A Novi member is a QuickBooks customer.
+	CreateGHL, CreateNovi bool
+	// Workers is how many entities are written at once at each destination; 0
+	// means 8.
+	Workers int
+}
+
+// Run works until ctx is done, then finishes the writes that it has begun and
+// returns nil.
+func Run(ctx context.Context, cfg Config) error {
+	g, ctx := errgroup.WithContext(ctx)
+	for _, t := range cfg.Tenants {
+		if err := t.Lens.Check(); err != nil {
+			return fmt.Errorf("tenant %s: %w", t.Name, err)
+		}
+		start := func(system canonical.System, d apply.Destination, create bool) {
+			c := apply.New(apply.Config{
+				Bus: cfg.Bus, Clock: cfg.Clock, Rand: rand.New(rand.NewPCG(cfg.Rand.Uint64(), cfg.Rand.Uint64())), Logger: cfg.Logger,
+				System: system, Tenant: t.Name, Lens: t.Lens, Destination: d, Create: create, Workers: t.Workers,
+			})
+			g.Go(func() error { return c.Run(ctx) })
+		}
+		if t.GHL != nil {
+			start(canonical.GHL, ghl.New(t.GHL, t.Lens, cfg.Clock), t.CreateGHL)
+		}
+		if t.Novi != nil {
+			start(canonical.Novi, novi.New(t.Novi, t.Lens), t.CreateNovi)
+		}
+	}
+	return g.Wait()
+}

@@ -1,0 +1,424 @@
+package novisim
+
+import (
+	"io"
+	"math"
+	"net/http"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/goccy/go-json"
+)
+
+const maxBody = 4 << 20
+
+// Handler serves the API under /api and the simulator's own admin API, which
+// asks for no key, under /_sim.
+func (s *Server) Handler() http.Handler {
+	mux := http.NewServeMux()
+	api := func(pattern string, write bool, h func(http.ResponseWriter, *http.Request, []byte)) {
+		mux.HandleFunc(pattern, func(w http.ResponseWriter, r *http.Request) { s.serve(w, r, write, h) })
+	}
+	api("GET /api/members", false, s.list)
+	api("GET /api/members/simple-list", false, s.simpleList)
+	api("GET /api/members/{id}", false, s.get)
+	api("POST /api/members", true, s.create)
+	api("PUT /api/members/{id}", true, s.put)
+	api("GET /api/custom-fields", false, func(w http.ResponseWriter, _ *http.Request, _ []byte) { reply(w, http.StatusOK, s.conf.CustomFields) })
+	api("PUT /api/customer-custom-fields", true, s.putCustom)
+	api("GET /api/groups", false, s.listGroups)
+	api("GET /api/groups/{id}/members", false, s.groupMembers)
+	api("/api/", false, func(w http.ResponseWriter, r *http.Request, _ []byte) {
+		if r.Method != http.MethodGet {
+			message(w, http.StatusMethodNotAllowed, "The requested resource does not support http method '"+r.Method+"'.")
+			return
+		}
+		message(w, http.StatusNotFound, "Not found.")
+	})
+	s.admin(mux)
+	return mux
+}
+
+func reply(w http.ResponseWriter, status int, v any) {
+	w.Header().Set("Content-Type", "application/json; charset=utf-8")
+	w.WriteHeader(status)
+	_ = json.NewEncoder(w).Encode(v) // the client has gone
+}
+
+func message(w http.ResponseWriter, status int, text string) {
+	reply(w, status, map[string]string{"Message": text})
+}
+
+// serve checks the key and the limits, has the faults happen, and hands on.
+func (s *Server) serve(w http.ResponseWriter, r *http.Request, write bool, h func(http.ResponseWriter, *http.Request, []byte)) {
+	key, ok := strings.CutPrefix(r.Header.Get("Authorization"), "Basic ")
+	if !ok || !slices.Contains(s.conf.Keys, key) {
+		message(w, http.StatusUnauthorized, "Authorization has been denied for this request.")
+		return
+	}
+	s.mu.Lock()
+	wait := s.limit(s.conf.Now())
+	f := s.faults
+	roll := func(p float64) bool { return p > 0 && s.rng.Float64() < p }
+	limited, failed, page, reset := wait > 0 || roll(f.API429), roll(f.API5xx), roll(f.APIPage), write && roll(f.ResetAfterCommit)
+	status := []int{http.StatusInternalServerError, http.StatusBadGateway, http.StatusServiceUnavailable}[s.rng.IntN(3)]
+	switch {
+	case limited:
+		s.stats.HTTP429++
+	case write:
+		s.stats.Writes++
+	default:
+		s.stats.Reads++
+	}
+	s.mu.Unlock()
+	if f.Latency > 0 {
+		select {
+		case <-time.After(f.Latency):
+		case <-r.Context().Done():
+			return
+		}
+	}
+	switch {
+	case limited:
+		w.Header().Set("Retry-After", strconv.Itoa(max(1, int(math.Ceil(wait.Seconds())))))
+		message(w, http.StatusTooManyRequests, "API calls quota exceeded.")
+		return
+	case failed:
+		message(w, status, "An error has occurred.")
+		return
+	case page:
+		w.Header().Set("Content-Type", "text/html")
+		_, _ = io.WriteString(w, "<!DOCTYPE html><html><body>We'll be right back.</body></html>")
+		return
+	}
+	body, err := io.ReadAll(http.MaxBytesReader(w, r.Body, maxBody))
+	if err != nil {
+		message(w, http.StatusBadRequest, "The request is too large.")
+		return
+	}
+	if reset {
+		h(&swallow{header: http.Header{}}, r, body)
+		panic(http.ErrAbortHandler) // closes the connection without an answer
+	}
+	h(w, r, body)
+}
+
+// swallow takes an answer that nobody gets.
+type swallow struct{ header http.Header }
+
+func (s *swallow) Header() http.Header         { return s.header }
+func (s *swallow) Write(p []byte) (int, error) { return len(p), nil }
+func (s *swallow) WriteHeader(int)             {}
+
+// limit counts one call in the sliding windows, or says how long to wait.
+// Rejected calls do not count. The caller holds mu.
+func (s *Server) limit(now time.Time) time.Duration {
+	if day := now.UTC().Unix() / 86400; day != s.day {
+		s.day, s.today = day, 0
+	}
+	n := 0
+	for n < len(s.hits) && now.Sub(s.hits[n]) >= time.Minute {
+		n++
+	}
+	s.hits = append(s.hits[:0], s.hits[n:]...)
+	if s.today >= s.conf.PerDay {
+		return time.Hour
+	}
+	if len(s.hits) >= s.conf.PerMinute {
+		return time.Minute - now.Sub(s.hits[len(s.hits)-s.conf.PerMinute])
+	}
+	if k := len(s.hits) - s.conf.PerSecond; k >= 0 {
+		if wait := time.Second - now.Sub(s.hits[k]); wait > 0 {
+			return wait
+		}
+	}
+	s.hits = append(s.hits, now)
+	s.today++
+	return 0
+}
+
+func number(r *http.Request, name string, fallback int) int {
+	n, err := strconv.Atoi(r.URL.Query().Get(name))
+	if err != nil || n < 0 {
+		return fallback
+	}
+	return n
+}
+
+// sinceForms are what lastModifiedDate is read as (§3.2).
+var sinceForms = []string{"1/2/2006", "2006-01-02", "2006-01-02T15:04:05", time.RFC3339Nano}
+
+func (s *Server) list(w http.ResponseWriter, r *http.Request, _ []byte) {
+	q := r.URL.Query()
+	var since time.Time
+	if v := q.Get("lastModifiedDate"); v != "" {
+		for _, form := range sinceForms {
+			if t, err := time.ParseInLocation(form, v, s.conf.Timezone); err == nil {
+				since = t
+			}
+		}
+		if since.IsZero() {
+			message(w, http.StatusBadRequest, "The request is invalid.")
+			return
+		}
+		if !s.conf.Quirks.ExactModifiedFilter {
+			y, m, d := since.In(s.conf.Timezone).Date()
+			since = time.Date(y, m, d, 0, 0, 0, 0, s.conf.Timezone)
+		}
+	}
+	offset, size := number(r, "offset", 0), min(number(r, "pageSize", 50), 1000)
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	total, results := 0, []any{}
+	same := func(m *member, field, want string) bool {
+		have, _ := m.values[field].(string)
+		return want == "" || strings.EqualFold(have, want)
+	}
+	for _, id := range s.order {
+		m := s.members[id]
+		if m.modified.Before(since) || !same(m, "Email", q.Get("email")) || !same(m, "Name", q.Get("name")) {
+			continue
+		}
+		if total >= offset && len(results) < size {
+			results = append(results, s.render(m))
+		}
+		total++
+	}
+	reply(w, http.StatusOK, map[string]any{"TotalCount": total, "Results": results})
+}
+
+func (s *Server) simpleList(w http.ResponseWriter, _ *http.Request, _ []byte) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	out := []any{}
+	for _, id := range s.order {
+		out = append(out, map[string]any{"UniqueID": id, "Name": s.members[id].values["Name"]})
+	}
+	reply(w, http.StatusOK, out)
+}
+
+func (s *Server) get(w http.ResponseWriter, r *http.Request, _ []byte) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	m := s.members[r.PathValue("id")]
+	if m == nil {
+		message(w, http.StatusNotFound, "Not found.")
+		return
+	}
+	reply(w, http.StatusOK, s.render(m))
+}
+
+// apply lays a body over m; with replace, what the body lacks becomes null.
+// It returns how many values were nulled for their key's absence, or the name
+// of a field that can't be used.
+func (s *Server) apply(m *member, body map[string]any, replace bool) (nulled int, bad string) {
+	before := m.flat()
+	for key := range writable {
+		v, ok := body[key]
+		if !ok && !replace {
+			continue
+		}
+		s.set(m, key, v)
+		if !ok && before[key] != nil && before[key] != false {
+			nulled++
+		}
+	}
+	for _, a := range addresses {
+		v, ok := body[a].(map[string]any)
+		if !ok && !replace {
+			continue
+		}
+		for _, k := range addressKeys {
+			_, has := v[k]
+			s.set(m, a+"."+k, v[k])
+			if !has && before[a+"."+k] != nil {
+				nulled++
+			}
+		}
+	}
+	custom, ok := body["CustomFields"].(map[string]any)
+	if !ok && !replace {
+		return nulled, ""
+	}
+	for name, entry := range custom {
+		e, _ := entry.(map[string]any)
+		if !s.set(m, "CustomFields."+name, e["Value"]) {
+			return nulled, "CustomFields." + name
+		}
+	}
+	for name := range before {
+		if f, isCustom := strings.CutPrefix(name, "CustomFields."); isCustom {
+			if _, kept := custom[f]; !kept {
+				s.set(m, name, nil)
+				nulled++
+			}
+		}
+	}
+	return nulled, ""
+}
+
+func invalid(w http.ResponseWriter, field, why string) {
+	reply(w, http.StatusBadRequest, map[string]any{"Message": "The request is invalid.", "ModelState": map[string]any{field: []string{why}}})
+}
+
+// check returns the field that makes m unacceptable, or "".
+func (s *Server) check(m *member) (field, why string) {
+	name, _ := m.values["Name"].(string)
+	if strings.TrimSpace(name) == "" {
+		return "Name", "The Name field is required."
+	}
+	if email, ok := m.values["Email"].(string); ok && !strings.Contains(email, "@") {
+		return "Email", "The Email field is not a valid e-mail address."
+	}
+	return "", ""
+}
+
+func (s *Server) create(w http.ResponseWriter, _ *http.Request, raw []byte) {
+	var body map[string]any
+	if json.Unmarshal(raw, &body) != nil || body == nil {
+		message(w, http.StatusBadRequest, "The request is invalid.")
+		return
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	m := s.fresh()
+	if _, bad := s.apply(m, body, false); bad != "" {
+		invalid(w, bad, "Unknown custom field.")
+		return
+	}
+	if field, why := s.check(m); field != "" {
+		invalid(w, field, why)
+		return
+	}
+	// A member is a QuickBooks customer, whose name is unique (invented body).
+	for _, id := range s.order {
+		if s.members[id].values["Name"] == m.values["Name"] {
+			invalid(w, "Name", "A customer with this name already exists.")
+			return
+		}
+	}
+	s.commit(ActorAPI, OpCreate, nil, m, true)
+	reply(w, http.StatusCreated, s.render(m))
+}
+
+func (s *Server) put(w http.ResponseWriter, r *http.Request, raw []byte) {
+	var body map[string]any
+	if json.Unmarshal(raw, &body) != nil || body == nil {
+		message(w, http.StatusBadRequest, "The request is invalid.")
+		return
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	old := s.members[r.PathValue("id")]
+	if old == nil {
+		message(w, http.StatusNotFound, "Not found.")
+		return
+	}
+	next := old.clone()
+	nulled, bad := s.apply(next, body, true)
+	if bad != "" {
+		invalid(w, bad, "Unknown custom field.")
+		return
+	}
+	if field, why := s.check(next); field != "" {
+		invalid(w, field, why)
+		return
+	}
+	if nulled > 0 {
+		s.stats.NulledUnmapped++
+	}
+	s.commit(ActorAPI, OpUpdate, old, next, true)
+	reply(w, http.StatusOK, s.render(next))
+}
+
+func (s *Server) putCustom(w http.ResponseWriter, _ *http.Request, raw []byte) {
+	var body struct {
+		CustomerUniqueID, CustomFieldUniqueID string
+		Value                                 any
+	}
+	if json.Unmarshal(raw, &body) != nil {
+		message(w, http.StatusBadRequest, "The request is invalid.")
+		return
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	i := slices.IndexFunc(s.conf.CustomFields, func(f CustomField) bool { return f.UniqueID == body.CustomFieldUniqueID })
+	old := s.members[body.CustomerUniqueID]
+	if old == nil || i < 0 {
+		message(w, http.StatusNotFound, "Not found.")
+		return
+	}
+	next := old.clone()
+	s.set(next, "CustomFields."+s.conf.CustomFields[i].Name, body.Value)
+	s.commit(ActorAPI, OpUpdate, old, next, true)
+	reply(w, http.StatusOK, map[string]any{"CustomerUniqueID": old.id, "CustomFieldUniqueID": body.CustomFieldUniqueID, "Value": body.Value})
+}
+
+func (s *Server) listGroups(w http.ResponseWriter, r *http.Request, _ []byte) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	offset, size := number(r, "offset", 0), min(number(r, "pageSize", 50), 1000)
+	results := []any{}
+	for i, g := range s.conf.Groups {
+		if i >= offset && len(results) < size {
+			count := len(s.inGroup(g.UniqueID))
+			results = append(results, map[string]any{"UniqueID": g.UniqueID, "Name": g.Name, "TotalMemberCount": count, "Categories": []any{}})
+		}
+	}
+	reply(w, http.StatusOK, map[string]any{"TotalCount": len(s.conf.Groups), "Results": results})
+}
+
+func (s *Server) inGroup(group string) []string {
+	var ids []string
+	for _, id := range s.order {
+		if slices.Contains(s.groups(s.members[id]), group) {
+			ids = append(ids, id)
+		}
+	}
+	return ids
+}
+
+func (s *Server) groupMembers(w http.ResponseWriter, r *http.Request, _ []byte) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	offset, size := number(r, "offset", 0), min(number(r, "pageSize", 50), 1000)
+	results := []any{}
+	ids := s.inGroup(r.PathValue("id"))
+	for i, id := range ids {
+		if i >= offset && len(results) < size {
+			results = append(results, map[string]any{"UniqueID": id, "Name": s.members[id].values["Name"], "DuesPayerUniqueID": nil})
+		}
+	}
+	reply(w, http.StatusOK, map[string]any{"TotalCount": len(ids), "Results": results})
+}
+
+// admin serves the simulator's own API.
+func (s *Server) admin(mux *http.ServeMux) {
+	mux.HandleFunc("GET /_sim/dump", func(w http.ResponseWriter, _ *http.Request) { reply(w, http.StatusOK, s.Dump()) })
+	mux.HandleFunc("GET /_sim/ledger", func(w http.ResponseWriter, _ *http.Request) { reply(w, http.StatusOK, s.Ledger()) })
+	mux.HandleFunc("GET /_sim/stats", func(w http.ResponseWriter, _ *http.Request) { reply(w, http.StatusOK, s.Stats()) })
+	mux.HandleFunc("POST /_sim/edit", func(w http.ResponseWriter, r *http.Request) {
+		var e Edit
+		if err := json.NewDecoder(http.MaxBytesReader(w, r.Body, maxBody)).Decode(&e); err != nil {
+			message(w, http.StatusBadRequest, err.Error())
+			return
+		}
+		id, err := s.Edit(e)
+		if err != nil {
+			message(w, http.StatusBadRequest, err.Error())
+			return
+		}
+		reply(w, http.StatusOK, map[string]string{"memberId": id})
+	})
+	mux.HandleFunc("POST /_sim/faults", func(w http.ResponseWriter, r *http.Request) {
+		var f Faults
+		if err := json.NewDecoder(http.MaxBytesReader(w, r.Body, maxBody)).Decode(&f); err != nil {
+			message(w, http.StatusBadRequest, err.Error())
+			return
+		}
+		s.SetFaults(f)
+		reply(w, http.StatusOK, f)
+	})
+}

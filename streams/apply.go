@@ -45,12 +45,16 @@ func (d Difference) String() string {
 // messages; nothing was changed then.
 var ErrDestructive = errors.New("destructive difference")
 
+// ErrIncompatible is returned, wrapped, by Ensure for a difference that a
+// binary can't work with.
+var ErrIncompatible = errors.New("incompatible topology")
+
 // Diff compares the server with the table.
 func Diff(ctx context.Context, js jetstream.JetStream) ([]Difference, error) {
 	var out []Difference
 	for _, want := range Streams() {
 		s, err := js.Stream(ctx, want.Name)
-		if errors.Is(err, jetstream.ErrStreamNotFound) {
+		if isMissing(err) {
 			out = append(out, Difference{Object: "stream " + want.Name})
 			continue
 		}
@@ -71,6 +75,8 @@ func Diff(ctx context.Context, js jetstream.JetStream) ([]Difference, error) {
 	}
 	return out, nil
 }
+
+func isMissing(err error) bool { return errors.Is(err, jetstream.ErrStreamNotFound) }
 
 func compare(object string, have, want jetstream.StreamConfig) []Difference {
 	if r, err := strconv.Atoi(have.Metadata[revisionKey]); err == nil && r > Revision {
@@ -153,7 +159,7 @@ func Ensure(ctx context.Context, js jetstream.JetStream) ([]Difference, error) {
 		case d.Field == "" && !d.Newer:
 			missing[d.Object] = true
 		case d.Field == "subjects", d.Field == "retention":
-			return diffs, fmt.Errorf("%s; run `causeway streams apply`", d)
+			return diffs, fmt.Errorf("%s; run `causeway streams apply`: %w", d, ErrIncompatible)
 		default:
 			left = append(left, d)
 		}

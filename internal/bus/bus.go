@@ -29,6 +29,8 @@ var (
 	// ErrNotStored: the broker did not confirm; the message may or may not be
 	// there.
 	ErrNotStored = errors.New("not confirmed by the broker")
+	// ErrTooOld: the server lacks what the pipeline needs; 2.12 has it.
+	ErrTooOld = errors.New("nats-server 2.12 or newer is needed")
 	// ErrStopping is the cause of a context that ends because the process is
 	// stopping; a handler that returns it is given its message again.
 	ErrStopping = errors.New("stopping")

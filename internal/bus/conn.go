@@ -13,6 +13,7 @@ import (
 	"github.com/goccy/go-json"
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
+	"github.com/prometheus/client_golang/prometheus"
 	"github.com/rs/zerolog"
 
 	"github.com/causeway-sync/causeway/internal/clock"
@@ -27,8 +28,10 @@ type Options struct {
 	Clock  clock.Clock
 	Rand   *rand.Rand // jitter of the back-off
 	Logger zerolog.Logger
-	// NATS are further options, such as credentials or TLS.
-	NATS []nats.Option
+	// Credentials is the path of a NATS credentials file; "" means none.
+	Credentials string
+	// Metrics takes the counters; nil keeps none.
+	Metrics prometheus.Registerer
 }
 
 const (
@@ -48,6 +51,9 @@ type Conn struct {
 	clock  clock.Clock
 	logger zerolog.Logger
 
+	answers   *prometheus.CounterVec
+	publishes *prometheus.CounterVec
+
 	pending sync.Map // *nats.Msg → func(Ack, error)
 	slots   chan struct{}
 
@@ -66,16 +72,30 @@ func Connect(ctx context.Context, o Options) (*Conn, error) {
 		o.Rand = rand.New(rand.NewPCG(1, 2))
 	}
 	c := &Conn{clock: o.Clock, logger: o.Logger, rand: o.Rand, streams: map[string]jetstream.Stream{}, slots: make(chan struct{}, window)}
-	opts := append([]nats.Option{
-		nats.Name(o.Name), nats.MaxReconnects(-1), nats.ReconnectWait(250 * time.Millisecond), nats.RetryOnFailedConnect(false),
-	}, o.NATS...)
+	c.answers = prometheus.NewCounterVec(prometheus.CounterOpts{
+		Name: "causeway_deliveries_total", Help: "Messages that a durable consumer was handed, by what became of them.",
+	}, []string{"consumer", "verdict"})
+	c.publishes = prometheus.NewCounterVec(prometheus.CounterOpts{
+		Name: "causeway_publishes_total", Help: "Messages published, by the first token of their subject and the broker's answer.",
+	}, []string{"to", "result"})
+	if o.Metrics != nil {
+		for _, m := range []prometheus.Collector{c.answers, c.publishes} {
+			if err := o.Metrics.Register(m); err != nil {
+				return nil, fmt.Errorf("metrics: %w", err)
+			}
+		}
+	}
+	opts := []nats.Option{nats.Name(o.Name), nats.MaxReconnects(-1), nats.ReconnectWait(250 * time.Millisecond), nats.RetryOnFailedConnect(false)}
+	if o.Credentials != "" {
+		opts = append(opts, nats.UserCredentials(o.Credentials))
+	}
 	var err error
 	if c.nc, err = nats.Connect(o.URL, opts...); err != nil {
 		return nil, fmt.Errorf("connect to nats: %w", err)
 	}
 	if v := c.nc.ConnectedServerVersion(); !atLeast(v, 2, 12) {
 		c.nc.Close()
-		return nil, fmt.Errorf("connect to nats: the server is %s, 2.12 or newer is needed", v)
+		return nil, fmt.Errorf("connect to nats: the server is %s: %w", v, ErrTooOld)
 	}
 	c.js, err = jetstream.New(c.nc,
 		jetstream.WithPublishAsyncMaxPending(window+1),
@@ -131,7 +151,21 @@ func (c *Conn) settle(m *nats.Msg, a Ack, err error) {
 		return
 	}
 	<-c.slots
+	to, _, _ := strings.Cut(m.Subject, ".")
+	c.publishes.WithLabelValues(to, result(a, err)).Inc()
 	done.(func(Ack, error))(a, err)
+}
+
+func result(a Ack, err error) string {
+	switch {
+	case errors.Is(err, ErrWrongSequence):
+		return "wrong_sequence"
+	case err != nil:
+		return "not_stored"
+	case a.Duplicate:
+		return "duplicate"
+	}
+	return "stored"
 }
 
 // PublishAsync implements [Publisher].
@@ -315,16 +349,22 @@ func (c *Conn) delivery(sub Subscription, m jetstream.Msg) (*Delivery, error) {
 // An answer that gets lost leads to one more redelivery, which is harmless.
 func (c *Conn) answer(sub Subscription, m jetstream.Msg, d *Delivery, err error) {
 	var v *verdict
+	count := func(verdict string) { c.answers.WithLabelValues(sub.Durable, verdict).Inc() }
 	switch {
 	case err == nil:
+		count("ack")
 		_ = m.Ack()
 	case errors.Is(err, ErrStopping):
+		count("given_back")
 		_ = m.Nak()
 	case errors.As(err, &v) && v.terminate, v == nil && d.Count >= sub.MaxDeliveries:
+		count("dead_letter")
 		c.bury(sub, m, d, err)
 	case v != nil:
+		count("later")
 		_ = m.NakWithDelay(v.delay)
 	default:
+		count("retry")
 		c.logger.Warn().Err(err).Str("consumer", sub.Durable).Uint64("seq", d.Seq).Int("delivery", d.Count).Msg("will be tried again")
 		_ = m.NakWithDelay(c.backoff(d.Count))
 	}

@@ -53,7 +53,7 @@ func (s *Server) admin(mux *http.ServeMux) {
 				return
 			}
 		}
-		writeJSON(w, http.StatusOK, map[string]any{"entries": s.ledgerAfter(after)})
+		writeJSON(w, http.StatusOK, map[string]any{"entries": s.LedgerAfter(after)})
 	})
 	mux.HandleFunc("GET /_sim/stats", func(w http.ResponseWriter, _ *http.Request) {
 		writeJSON(w, http.StatusOK, s.Stats())

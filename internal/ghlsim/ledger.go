@@ -51,10 +51,10 @@ type LedgerEntry struct {
 
 // Ledger returns a copy of every committed change, oldest first, but for those
 // that Config.LedgerMax made it forget.
-func (s *Server) Ledger() []LedgerEntry { return s.ledgerAfter(0) }
+func (s *Server) Ledger() []LedgerEntry { return s.LedgerAfter(0) }
 
-// ledgerAfter returns the entries with a Seq above seq.
-func (s *Server) ledgerAfter(seq int64) []LedgerEntry {
+// LedgerAfter returns the entries with a Seq above seq.
+func (s *Server) LedgerAfter(seq int64) []LedgerEntry {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	skip := 0

@@ -172,6 +172,23 @@ func (s *Server) Dump(locationID string) []Contact {
 	return out
 }
 
+// Contact returns a copy of one contact; false if the location has none of
+// that id.
+func (s *Server) Contact(locationID, id string) (Contact, bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	loc := s.locations[locationID]
+	if loc == nil {
+		return Contact{}, false
+	}
+	snap := loc.current(id)
+	if snap == nil {
+		return Contact{}, false
+	}
+	fields, _ := deepCopy(details(loc, snap)).(map[string]any)
+	return Contact{ID: snap.id, LocationID: snap.location, Fields: fields, Tags: slices.Clone(snap.tags)}, true
+}
+
 // Stats is what happened since New or Reset.
 type Stats struct {
 	// Requests counts API requests by method and route, such as

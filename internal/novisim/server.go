@@ -162,10 +162,24 @@ func (s *Server) Stats() Stats {
 }
 
 // Ledger returns every committed change, oldest first.
-func (s *Server) Ledger() []LedgerEntry {
+func (s *Server) Ledger() []LedgerEntry { return s.LedgerAfter(0) }
+
+// LedgerAfter returns the entries with a Seq above seq.
+func (s *Server) LedgerAfter(seq int64) []LedgerEntry {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return slices.Clone(s.ledger)
+	return slices.Clone(s.ledger[min(max(seq, 0), int64(len(s.ledger))):])
+}
+
+// Member returns one member; false if there is none of that id.
+func (s *Server) Member(id string) (Member, bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	m := s.members[id]
+	if m == nil {
+		return Member{}, false
+	}
+	return Member{UniqueID: id, Fields: s.render(m)}, true
 }
 
 // Dump returns all members by internal id.

@@ -261,35 +261,24 @@ func (t *task) adopt(ctx context.Context, out effect.Effect, existing canonical.
 }
 
 func (t *task) update(ctx context.Context, p plan.Plan, x plan.Expected) error {
-	var now Reading
-	if t.cfg.Destination.ReadsFirst() || !t.fresh() {
-		var err error
-		now, err = t.cfg.Destination.Read(ctx, p.External)
-		if apierr.ClassOf(err) == apierr.Gone {
-			return t.gone(ctx, p.External)
-		}
-		if err != nil {
-			return t.verdict(err)
-		}
-		shown, err := t.cfg.Lens.Show(t.observed(now, observation.Fetch))
-		if err != nil {
-			return bus.Terminate(err)
-		}
-		// It moved: the merge has to speak first. After some rounds it has
-		// had its say, and the difference is one that it does not take for a
-		// change.
-		if plan.Moved(x, shown) && t.count <= 6 {
-			if err := t.publish(ctx, t.observed(now, observation.Fetch)); err != nil {
-				return err
-			}
-			return bus.Later(errors.New("the record has moved; waiting for the merge"), 100*time.Millisecond)
-		}
-	}
+	fresh := t.fresh()
+	// The intent comes before the read, so that nothing but the read's own
+	// answer lies between the read and the write.
 	out, err := t.intend(ctx, p)
 	if err != nil {
 		return err
 	}
-	readings, err := t.cfg.Destination.Update(ctx, t.state.Contact, p, now)
+	var now Reading
+	if t.cfg.Destination.ReadsFirst() || !fresh {
+		now, err = t.cfg.Destination.Read(ctx, p.External)
+		if err == nil && t.moved(x, now) {
+			return t.yield(ctx, out, now)
+		}
+	}
+	var readings []Reading
+	if err == nil {
+		readings, err = t.cfg.Destination.Update(ctx, t.state.Contact, p, now)
+	}
 	if apierr.ClassOf(err) == apierr.Gone {
 		out.State, out.Reason = effect.Failed, "the record is gone"
 		if err := t.finish(ctx, out, readings, p.Fields); err != nil {
@@ -301,6 +290,27 @@ func (t *task) update(ctx context.Context, p plan.Plan, x plan.Expected) error {
 		return t.fail(ctx, out, readings, p.Fields, err)
 	}
 	return t.finish(ctx, out, readings, p.Fields)
+}
+
+// moved reports whether somebody has changed the record: then the merge has
+// to speak first. After some rounds it has had its say, and the difference is
+// one that it does not take for a change.
+func (t *task) moved(x plan.Expected, now Reading) bool {
+	shown, err := t.cfg.Lens.Show(t.observed(now, observation.Fetch))
+	return err == nil && plan.Moved(x, shown) && t.count <= 6
+}
+
+// yield writes nothing, tells the transform what it saw, and waits for it.
+func (t *task) yield(ctx context.Context, out effect.Effect, now Reading) error {
+	if err := t.publish(ctx, t.observed(now, observation.Fetch)); err != nil {
+		return err
+	}
+	out.State, out.Reason = effect.Failed, "the record has moved; nothing was written"
+	out.Wrote, out.TagsAdded, out.TagsRemoved = nil, nil, nil
+	if err := t.record(ctx, out); err != nil {
+		return err
+	}
+	return bus.Later(errors.New("the record has moved; waiting for the merge"), 100*time.Millisecond)
 }
 
 // fresh reports whether what is known of the record is young enough to write

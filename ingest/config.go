@@ -1,0 +1,71 @@
+package ingest
+
+import (
+	"fmt"
+	"net"
+	"os"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/rs/zerolog"
+
+	"github.com/causeway-sync/causeway/ingest/ghl"
+	"github.com/causeway-sync/causeway/ingest/novi"
+	"github.com/causeway-sync/causeway/internal/bus"
+	"github.com/causeway-sync/causeway/internal/clients"
+	"github.com/causeway-sync/causeway/internal/clock"
+	"github.com/causeway-sync/causeway/internal/config"
+)
+
+// FromFile returns what file says. It opens the front door's listener, so
+// that webhooks queue from then on; Run closes it.
+func FromFile(file *config.File, b bus.Bus, clk clock.Clock, logger zerolog.Logger, metrics prometheus.Registerer) (Config, error) {
+	cfg := Config{Bus: b, Clock: clk, Logger: logger, Metrics: metrics, PerSecond: file.Ingest.PerSecond}
+	text := ghl.PublishedKeys
+	if path := file.Beside(file.Ingest.GHLKeys); path != "" {
+		pem, err := os.ReadFile(path)
+		if err != nil {
+			return Config{}, fmt.Errorf("ingest.ghl_keys: %w", err)
+		}
+		text = string(pem)
+	}
+	keys, err := ghl.ParseKeys(text)
+	if err != nil {
+		return Config{}, fmt.Errorf("ingest.ghl_keys: %w", err)
+	}
+	cfg.GHL = ghl.Source{Keys: keys, AllowLegacy: file.Ingest.AllowLegacySignature, AppID: file.Ingest.AppID}
+	maker, err := clients.New(file, clk, file.Share.Ingest, nil, metrics)
+	if err != nil {
+		return Config{}, err
+	}
+	for _, t := range file.Tenants {
+		tenant := Tenant{Name: t.Name, Backfill: *t.Backfill, Workers: t.Workers}
+		if tenant.GHL, err = maker.GHL(t); err != nil {
+			return Config{}, err
+		}
+		if tenant.Novi, err = maker.Novi(t); err != nil {
+			return Config{}, err
+		}
+		if t.GHL != nil {
+			tenant.Location, tenant.PollGHL = t.GHL.Location, *t.GHL.Poll
+		}
+		if t.Novi != nil {
+			tenant.PollNovi = *t.Novi.Poll
+			if tenant.NoviToken, err = file.Resolve(t.Novi.WebhookToken); err != nil {
+				return Config{}, fmt.Errorf("tenant %s: novi.webhook_token: %w", t.Name, err)
+			}
+			secret, err := file.Resolve(t.Novi.WebhookSecret)
+			if err != nil {
+				return Config{}, fmt.Errorf("tenant %s: novi.webhook_secret: %w", t.Name, err)
+			}
+			tenant.NoviHook = novi.Source{Secret: secret, Header: t.Novi.WebhookHeader}
+		}
+		cfg.Tenants = append(cfg.Tenants, tenant)
+	}
+	if file.Ingest.Listen != "" {
+		if cfg.Listener, err = net.Listen("tcp", file.Ingest.Listen); err != nil {
+			return Config{}, fmt.Errorf("ingest.listen: %w", err)
+		}
+		logger.Info().Str("listen", cfg.Listener.Addr().String()).Msg("front door")
+	}
+	return cfg, nil
+}

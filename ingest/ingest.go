@@ -1,0 +1,185 @@
+// Package ingest is everything that reads the outside world: webhooks,
+// fetches, polls, backfills. It publishes observations and decides nothing.
+package ingest
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"net/http"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/rs/zerolog"
+	"golang.org/x/sync/errgroup"
+
+	"github.com/causeway-sync/causeway/ingest/ghl"
+	"github.com/causeway-sync/causeway/ingest/hydrate"
+	"github.com/causeway-sync/causeway/ingest/novi"
+	"github.com/causeway-sync/causeway/ingest/poll"
+	"github.com/causeway-sync/causeway/ingest/webhook"
+	"github.com/causeway-sync/causeway/internal/bus"
+	"github.com/causeway-sync/causeway/internal/clock"
+	"github.com/causeway-sync/causeway/internal/ghlapi"
+	"github.com/causeway-sync/causeway/internal/noviapi"
+	"github.com/causeway-sync/causeway/schemas/canonical"
+)
+
+// The routes of the front door.
+const (
+	GHLPath  = "/hooks/ghl"
+	NoviPath = "/hooks/novi/" // followed by the tenant's secret token
+)
+
+// Config is what an ingest needs.
+type Config struct {
+	Bus    bus.Bus
+	Clock  clock.Clock
+	Logger zerolog.Logger
+	// Metrics takes the counters; nil keeps none.
+	Metrics prometheus.Registerer
+	// Listener is where webhooks arrive; nil means that none do.
+	Listener net.Listener
+	// PerSecond limits the webhooks from one address; 0 means 1,000.
+	PerSecond int
+	// GHL says whose webhooks are taken; its Tenants are filled in from
+	// Config.Tenants.
+	GHL     ghl.Source
+	Tenants []Tenant
+}
+
+// Tenant is one association's two sources.
+type Tenant struct {
+	Name canonical.Tenant
+	// GHL and Novi read the two systems; nil means that the tenant has none.
+	GHL      *ghlapi.Client
+	Location string // the GHL location's id
+	Novi     *noviapi.Client
+	// NoviToken is the secret in the path of the tenant's webhooks; "" means
+	// that it has none.
+	NoviToken string
+	NoviHook  novi.Source
+	// Backfill walks everything once. PollGHL and PollNovi are intervals; 0
+	// means never.
+	Backfill          bool
+	PollGHL, PollNovi time.Duration
+	// Workers is how many records are fetched at once; 0 means 8.
+	Workers int
+}
+
+// The overlaps of polls: GHL's index is behind, and Novi may ignore the time
+// of day (dossiers GHL §3.3, Novi §7).
+const (
+	ghlOverlap  = 5 * time.Minute
+	noviOverlap = 26 * time.Hour
+)
+
+// Run works until ctx is done, then stops taking, finishes what it has begun
+// and returns nil.
+func Run(ctx context.Context, cfg Config) error {
+	g, ctx := errgroup.WithContext(ctx)
+	if cfg.Listener != nil {
+		handler, err := Handler(cfg)
+		if err != nil {
+			return err
+		}
+		g.Go(func() error { return serve(ctx, cfg.Listener, handler) })
+	}
+	for _, t := range cfg.Tenants {
+		fetchers := map[canonical.System]hydrate.Fetcher{}
+		walk := func(system canonical.System, l poll.Lister, every, overlap time.Duration) {
+			g.Go(func() error {
+				return poll.Run(ctx, poll.Config{Bus: cfg.Bus, Clock: cfg.Clock, Logger: cfg.Logger, System: system, Tenant: t.Name,
+					Lister: l, Backfill: t.Backfill, Every: every, Overlap: overlap})
+			})
+		}
+		if t.GHL != nil {
+			r := ghl.NewReader(t.GHL)
+			fetchers[canonical.GHL] = r
+			walk(canonical.GHL, r, t.PollGHL, ghlOverlap)
+		}
+		if t.Novi != nil {
+			r := novi.NewReader(t.Novi)
+			fetchers[canonical.Novi] = r
+			walk(canonical.Novi, r, t.PollNovi, noviOverlap)
+		}
+		g.Go(func() error {
+			return hydrate.Run(ctx, hydrate.Config{Bus: cfg.Bus, Clock: cfg.Clock, Logger: cfg.Logger, Tenant: t.Name, Fetchers: fetchers, Workers: t.Workers})
+		})
+	}
+	return g.Wait()
+}
+
+// Handler is the front door for all tenants.
+func Handler(cfg Config) (http.Handler, error) {
+	door := webhook.Config{Publisher: cfg.Bus, Clock: cfg.Clock, Logger: cfg.Logger, PerSecond: cfg.PerSecond}
+	if cfg.Metrics != nil {
+		counter := prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "causeway_webhooks_total", Help: "Webhooks by system and what became of them.",
+		}, []string{"system", "result"})
+		if err := cfg.Metrics.Register(counter); err != nil {
+			return nil, fmt.Errorf("metrics: %w", err)
+		}
+		door.Count = func(s canonical.System, result string) { counter.WithLabelValues(string(s), result).Inc() }
+	}
+	source := cfg.GHL
+	source.Tenants = map[string]canonical.Tenant{}
+	sites := map[string]http.Handler{}
+	for _, t := range cfg.Tenants {
+		if t.Location != "" {
+			if other, taken := source.Tenants[t.Location]; taken {
+				return nil, fmt.Errorf("tenants %s and %s have the same GHL location", other, t.Name)
+			}
+			source.Tenants[t.Location] = t.Name
+		}
+		if t.NoviToken == "" {
+			continue
+		}
+		if sites[t.NoviToken] != nil {
+			return nil, fmt.Errorf("tenant %s: another tenant has the same Novi webhook token", t.Name)
+		}
+		hook := t.NoviHook
+		hook.Tenant = t.Name
+		d, err := webhook.New(door, hook)
+		if err != nil {
+			return nil, err
+		}
+		sites[t.NoviToken] = d
+	}
+	d, err := webhook.New(door, source)
+	if err != nil {
+		return nil, err
+	}
+	mux := http.NewServeMux()
+	mux.Handle(GHLPath, d)
+	mux.HandleFunc(NoviPath+"{token}", func(w http.ResponseWriter, r *http.Request) {
+		h := sites[r.PathValue("token")]
+		if h == nil {
+			// As if there were no such path: it says nothing of what tokens there are.
+			http.NotFound(w, r)
+			return
+		}
+		h.ServeHTTP(w, r)
+	})
+	return mux, nil
+}
+
+func serve(ctx context.Context, l net.Listener, h http.Handler) error {
+	srv := &http.Server{Handler: h, ReadHeaderTimeout: 5 * time.Second, ReadTimeout: 10 * time.Second, WriteTimeout: 15 * time.Second,
+		IdleTimeout: time.Minute, MaxHeaderBytes: 16 << 10}
+	stopped := make(chan error, 1)
+	stop := context.AfterFunc(ctx, func() {
+		grace, cancel := context.WithTimeout(context.Background(), 5*time.Second)
+		defer cancel()
+		stopped <- srv.Shutdown(grace)
+	})
+	err := srv.Serve(l)
+	if stop() {
+		return fmt.Errorf("front door: %w", err)
+	}
+	if err := <-stopped; err != nil && !errors.Is(err, context.DeadlineExceeded) {
+		return fmt.Errorf("front door: %w", err)
+	}
+	return nil
+}

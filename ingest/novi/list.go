@@ -1,0 +1,56 @@
+package novi
+
+import (
+	"context"
+	"fmt"
+
+	"github.com/goccy/go-json"
+
+	"github.com/causeway-sync/causeway/ingest/poll"
+	"github.com/causeway-sync/causeway/internal/noviapi"
+	"github.com/causeway-sync/causeway/schemas/observation"
+)
+
+const (
+	pageSize = 200
+	// overlap is how many rows pages share, for members that moved (§7).
+	overlap = 5
+	// maxRestarts bounds how often a walk begins again because members came
+	// or went under it; what it misses then is the next poll's.
+	maxRestarts = 3
+)
+
+// cursor is where a walk by offset is. Offsets are not stable under
+// concurrent writes, so a total that changes makes it begin again (§7).
+type cursor struct {
+	Offset   int `json:"offset"`
+	Total    int `json:"total"`
+	Restarts int `json:"restarts"`
+}
+
+// List returns one page by offset.
+func (r *Reader) List(ctx context.Context, q poll.Query) (poll.Page, error) {
+	c := cursor{Total: -1}
+	if q.Cursor != nil {
+		if err := json.Unmarshal(q.Cursor, &c); err != nil {
+			return poll.Page{}, fmt.Errorf("list members: cursor: %w", err)
+		}
+	}
+	found, err := r.client.ListMembers(ctx, q.Lane, noviapi.ListRequest{Offset: c.Offset, PageSize: pageSize, ModifiedSince: q.Since})
+	if err != nil {
+		return poll.Page{}, err
+	}
+	var page poll.Page
+	for _, rec := range found.Members {
+		page.Observations = append(page.Observations, observe(rec, observation.NoviMemberList))
+	}
+	next := cursor{Offset: c.Offset + len(found.Members) - overlap, Total: found.TotalCount, Restarts: c.Restarts}
+	switch {
+	case c.Total >= 0 && found.TotalCount >= 0 && c.Total != found.TotalCount && c.Restarts < maxRestarts:
+		next = cursor{Total: found.TotalCount, Restarts: c.Restarts + 1}
+	case len(found.Members) < pageSize:
+		return page, nil
+	}
+	page.Next, err = json.Marshal(next)
+	return page, err
+}

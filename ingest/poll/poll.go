@@ -1,0 +1,303 @@
+// Package poll walks a system's records: once through all of them (the
+// backfill), and from then on, at an interval, through those that were
+// modified since a watermark, with overlap. It is what a deployment without
+// webhooks runs on, and what heals one whose webhooks were lost.
+//
+// Progress is kept in CURSORS after every page, behind a compare-and-set that
+// is also the lease: of several instances one walks, and one that dies is
+// relieved when its lease has run out. A page is published before the
+// progress past it is kept, so nothing is skipped.
+package poll
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"hash/maphash"
+	"sync"
+	"time"
+
+	"github.com/goccy/go-json"
+	lru "github.com/hashicorp/golang-lru/v2"
+	"github.com/rs/zerolog"
+
+	"github.com/causeway-sync/causeway/internal/apierr"
+	"github.com/causeway-sync/causeway/internal/budget"
+	"github.com/causeway-sync/causeway/internal/bus"
+	"github.com/causeway-sync/causeway/internal/clock"
+	"github.com/causeway-sync/causeway/schemas/canonical"
+	"github.com/causeway-sync/causeway/schemas/observation"
+	"github.com/causeway-sync/causeway/streams"
+)
+
+// Query asks a Lister for one page.
+type Query struct {
+	// Since asks for what was modified then or later; zero for everything.
+	Since time.Time
+	// Cursor is Page.Next of the page before; nil for the first page.
+	Cursor json.RawMessage
+	Lane   budget.Lane
+}
+
+// Page is one page, oldest modification first where the system can sort.
+type Page struct {
+	// Observations lack Tenant, Kind and Via, which are the walk's to set.
+	Observations []observation.Observation
+	// Next is where the next page begins; nil if this was the last.
+	Next json.RawMessage
+}
+
+// Lister pages through one system's records.
+type Lister interface {
+	List(ctx context.Context, q Query) (Page, error)
+}
+
+// Config is what walking one system of one tenant needs.
+type Config struct {
+	Bus    bus.Bus
+	Clock  clock.Clock
+	Logger zerolog.Logger
+	System canonical.System
+	Tenant canonical.Tenant
+	Lister Lister
+	// Backfill says that the first walk goes through everything; else it
+	// begins at what is modified from now on.
+	Backfill bool
+	// Every is the interval between polls; 0 means that nothing is polled
+	// after the backfill.
+	Every time.Duration
+	// Overlap is how far before the watermark a poll begins.
+	Overlap time.Duration
+}
+
+const (
+	// lease is how long an instance that has died keeps others from walking.
+	lease = 30 * time.Second
+	// remembered is how many records' contents are known, so that an overlap
+	// is not published again.
+	remembered = 1 << 16
+)
+
+// progress is what CURSORS holds.
+type progress struct {
+	Backfilled bool            `json:"backfilled"`
+	Since      time.Time       `json:"since,omitzero"` // the watermark: what was modified before has been seen
+	Began      time.Time       `json:"began,omitzero"` // when the pass under way began
+	Newest     time.Time       `json:"newest,omitzero"`
+	Cursor     json.RawMessage `json:"cursor,omitempty"`
+	Due        time.Time       `json:"due,omitzero"` // nobody works on it before
+}
+
+type walker struct {
+	Config
+	kv   bus.KV
+	key  string
+	seen *lru.Cache[canonical.ExternalID, uint64]
+	seed maphash.Seed
+	rev  uint64
+	p    progress
+	errs int // in a row
+}
+
+// errLost says that another instance has taken over.
+var errLost = errors.New("another instance walks")
+
+// Run walks until ctx is done.
+func Run(ctx context.Context, cfg Config) error {
+	if !cfg.Backfill && cfg.Every == 0 {
+		return nil
+	}
+	kv, err := cfg.Bus.Bucket(ctx, streams.CURSORS)
+	if err != nil {
+		return fmt.Errorf("open bucket %s: %w", streams.CURSORS, err)
+	}
+	seen, err := lru.New[canonical.ExternalID, uint64](remembered)
+	if err != nil {
+		return fmt.Errorf("walk %s: %w", cfg.System, err)
+	}
+	w := &walker{Config: cfg, kv: kv, seen: seen, seed: maphash.MakeSeed(),
+		key: string(cfg.Tenant) + "." + string(cfg.System) + ".contact"}
+	for ctx.Err() == nil {
+		wait, err := w.pass(ctx)
+		if err != nil && ctx.Err() == nil && !errors.Is(err, errLost) {
+			w.errs++
+			wait = min(max(retryAfter(err), time.Second<<min(w.errs-1, 6)), time.Minute)
+			cfg.Logger.Warn().Err(err).Str("system", string(cfg.System)).Str("tenant", string(cfg.Tenant)).Dur("again_in", wait).Msg("walk interrupted")
+		}
+		if wait < 0 || clock.Sleep(ctx, cfg.Clock, wait) != nil {
+			break
+		}
+	}
+	w.release()
+	return nil
+}
+
+func retryAfter(err error) time.Duration {
+	var api *apierr.Error
+	if errors.As(err, &api) {
+		return api.RetryAfter
+	}
+	return 0
+}
+
+// pass works on what is due and returns how long to wait, or a negative
+// duration if nothing will ever be due again.
+func (w *walker) pass(ctx context.Context) (time.Duration, error) {
+	if err := w.load(ctx); err != nil {
+		return 0, err
+	}
+	now := w.Clock.Now()
+	if wait := w.p.Due.Sub(now); wait > 0 {
+		return min(wait, lease), nil
+	}
+	if w.p.Backfilled && w.Every == 0 {
+		return -1, nil
+	}
+	if w.p.Began.IsZero() {
+		w.p.Began = now
+	}
+	if err := w.save(ctx, now.Add(lease)); err != nil {
+		return 0, err
+	}
+	for {
+		more, err := w.page(ctx)
+		if err != nil {
+			return 0, err
+		}
+		if !more {
+			return w.Every, nil
+		}
+	}
+}
+
+func (w *walker) load(ctx context.Context) error {
+	value, rev, err := w.kv.Get(ctx, w.key)
+	switch {
+	case errors.Is(err, bus.ErrNotFound):
+		w.p, w.rev = progress{Backfilled: !w.Backfill}, 0
+		if !w.Backfill {
+			w.p.Since = w.Clock.Now()
+		}
+		return nil
+	case err != nil:
+		return fmt.Errorf("load cursor: %w", err)
+	}
+	w.rev, w.p = rev, progress{}
+	if err := json.Unmarshal(value, &w.p); err != nil {
+		return fmt.Errorf("load cursor %s: %w", w.key, err)
+	}
+	return nil
+}
+
+// save keeps the progress and the lease until due.
+func (w *walker) save(ctx context.Context, due time.Time) error {
+	w.p.Due = due
+	value, err := json.Marshal(w.p)
+	if err != nil {
+		return fmt.Errorf("encode cursor: %w", err)
+	}
+	if w.rev == 0 {
+		w.rev, err = w.kv.Create(ctx, w.key, value)
+	} else {
+		w.rev, err = w.kv.Update(ctx, w.key, value, w.rev)
+	}
+	if errors.Is(err, bus.ErrExists) || errors.Is(err, bus.ErrWrongSequence) {
+		return errLost
+	}
+	if err != nil {
+		return fmt.Errorf("save cursor: %w", err)
+	}
+	return nil
+}
+
+// release gives the lease back, so that a restart need not wait for it.
+func (w *walker) release() {
+	if w.rev == 0 || w.p.Began.IsZero() {
+		return
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), 2*time.Second)
+	defer cancel()
+	_ = w.save(ctx, w.Clock.Now()) // should it fail, the lease runs out
+}
+
+// page reads and publishes one page and keeps the progress.
+func (w *walker) page(ctx context.Context) (more bool, err error) {
+	q := Query{Cursor: w.p.Cursor, Lane: budget.Backfill}
+	via := observation.Backfill
+	if w.p.Backfilled {
+		q.Since, q.Lane, via = w.p.Since.Add(-w.Overlap), budget.Poll, observation.Poll
+	}
+	page, err := w.Lister.List(ctx, q)
+	if err != nil {
+		return false, fmt.Errorf("list %s contacts: %w", w.System, err)
+	}
+	if err := w.publish(ctx, page.Observations, via); err != nil {
+		return false, err
+	}
+	w.errs = 0
+	for _, o := range page.Observations {
+		if o.Modified.After(w.p.Newest) {
+			w.p.Newest = o.Modified
+		}
+	}
+	if w.p.Cursor = page.Next; page.Next != nil {
+		return true, w.save(ctx, w.Clock.Now().Add(lease))
+	}
+	switch {
+	case !w.p.Backfilled:
+		// What changed while the walk went on is the first poll's.
+		w.p.Backfilled, w.p.Since = true, w.p.Began
+		w.Logger.Info().Str("system", string(w.System)).Str("tenant", string(w.Tenant)).Msg("backfill is complete")
+	case w.p.Newest.After(w.p.Since):
+		w.p.Since = w.p.Newest
+	}
+	w.p.Began, w.p.Newest = time.Time{}, time.Time{}
+	return false, w.save(ctx, w.Clock.Now().Add(w.Every))
+}
+
+// publish stores what has not been seen just so, and waits for every PubAck.
+func (w *walker) publish(ctx context.Context, list []observation.Observation, via observation.Via) error {
+	var (
+		wg    sync.WaitGroup
+		mu    sync.Mutex
+		first error
+	)
+	fail := func(err error) {
+		mu.Lock()
+		defer mu.Unlock()
+		if first == nil && err != nil {
+			first = fmt.Errorf("publish %s contact: %w", w.System, err)
+		}
+	}
+	sums := make([]uint64, len(list))
+	for i := range list {
+		o := list[i]
+		o.System, o.Tenant, o.Kind, o.Via = w.System, w.Tenant, canonical.KindContact, via
+		sums[i] = maphash.Bytes(w.seed, o.Record)
+		if was, ok := w.seen.Get(o.ExternalID); ok && was == sums[i] {
+			continue
+		}
+		body, err := o.Encode()
+		if err != nil {
+			fail(err)
+			break
+		}
+		wg.Add(1)
+		err = w.Bus.PublishAsync(ctx, bus.Message{Subject: streams.Raw(o), ID: o.Key(), Data: body}, func(_ bus.Ack, err error) {
+			fail(err)
+			wg.Done()
+		})
+		if err != nil {
+			wg.Done()
+			fail(err)
+			break
+		}
+	}
+	wg.Wait()
+	if first == nil {
+		for i, o := range list {
+			w.seen.Add(o.ExternalID, sums[i])
+		}
+	}
+	return first
+}

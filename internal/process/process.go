@@ -1,0 +1,234 @@
+// Package process is what every stage's main does: flags, environment and
+// configuration, logs, signals, health and metrics, and the way to the broker.
+package process
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"os"
+	"os/signal"
+	"runtime/debug"
+	"slices"
+	"strings"
+	"sync/atomic"
+	"syscall"
+	"time"
+
+	"github.com/alecthomas/kong"
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/collectors"
+	"github.com/prometheus/client_golang/prometheus/promhttp"
+	"github.com/rs/zerolog"
+	"golang.org/x/sync/errgroup"
+
+	"github.com/causeway-sync/causeway/internal/bus"
+	"github.com/causeway-sync/causeway/internal/clock"
+	"github.com/causeway-sync/causeway/internal/config"
+	"github.com/causeway-sync/causeway/streams"
+)
+
+// Flags are what every stage takes.
+type Flags struct {
+	Config    string           `help:"The configuration file." default:"causeway.yaml" env:"CAUSEWAY_CONFIG" placeholder:"FILE"`
+	NATS      string           `name:"nats" help:"URL of the NATS server; overrides nats.url of the file." env:"CAUSEWAY_NATS_URL" placeholder:"URL"`
+	HTTP      string           `name:"http" help:"Address of /healthz, /readyz and /metrics; empty for none." default:"127.0.0.1:9090" env:"CAUSEWAY_HTTP" placeholder:"ADDR"`
+	LogLevel  string           `help:"debug, info, warn or error." enum:"debug,info,warn,error" default:"info" env:"CAUSEWAY_LOG_LEVEL"`
+	LogFormat string           `help:"json or console." enum:"json,console" default:"json" env:"CAUSEWAY_LOG_FORMAT"`
+	Check     bool             `help:"Check the configuration and exit."`
+	Version   kong.VersionFlag `help:"Print the version and exit."`
+}
+
+// Env is what a stage runs in.
+type Env struct {
+	File    *config.File
+	Bus     *bus.Conn
+	Clock   clock.Clock
+	Logger  zerolog.Logger
+	Metrics *prometheus.Registry
+}
+
+// Version is the module's version as the build knows it.
+func Version() string {
+	info, ok := debug.ReadBuildInfo()
+	if !ok {
+		return "unknown"
+	}
+	version := info.Main.Version
+	for _, s := range info.Settings {
+		if s.Key == "vcs.revision" && version == "(devel)" {
+			version = s.Value
+		}
+	}
+	return version + " " + info.GoVersion
+}
+
+// Main runs a stage until SIGINT or SIGTERM and returns the exit code: 0
+// stopped, 1 failed, 2 bad flags or configuration. A second signal ends the
+// process at once.
+func Main(name, about string, run func(context.Context, Env) error) int {
+	var flags Flags
+	parser, err := kong.New(&flags, kong.Name(name), kong.Description(about), kong.Vars{"version": Version()}, kong.UsageOnError())
+	if err != nil {
+		return report(name, err, 2)
+	}
+	if _, err := parser.Parse(os.Args[1:]); err != nil {
+		return report(name, err, 2)
+	}
+	if err := unknownEnv(); err != nil {
+		return report(name, err, 2)
+	}
+	file, err := config.Load(flags.Config)
+	if err != nil {
+		return report(name, err, 2)
+	}
+	if flags.NATS != "" {
+		file.NATS.URL = flags.NATS
+	}
+	if flags.Check {
+		return 0
+	}
+	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGINT, syscall.SIGTERM)
+	defer stop()
+	context.AfterFunc(ctx, stop) // a second signal ends the process
+	logger := Logger(os.Stderr, flags.LogLevel, flags.LogFormat).With().Str("stage", name).Logger()
+	if err := Run(ctx, name, file, flags.HTTP, logger, run); err != nil {
+		logger.Error().Err(err).Msg("failed")
+		return 1
+	}
+	logger.Info().Msg("stopped")
+	return 0
+}
+
+func report(name string, err error, code int) int {
+	_, _ = fmt.Fprintf(os.Stderr, "%s: %v\n", name, err)
+	return code
+}
+
+// known are the variables that flags take; others that begin with CAUSEWAY_
+// are typing errors unless they say that they hold a secret.
+var known = []string{"CAUSEWAY_CONFIG", "CAUSEWAY_NATS_URL", "CAUSEWAY_HTTP", "CAUSEWAY_LOG_LEVEL", "CAUSEWAY_LOG_FORMAT"}
+
+func unknownEnv() error {
+	for _, kv := range os.Environ() {
+		name, _, _ := strings.Cut(kv, "=")
+		if strings.HasPrefix(name, "CAUSEWAY_") && !strings.HasPrefix(name, "CAUSEWAY_SECRET_") && !slices.Contains(known, name) {
+			return fmt.Errorf("environment: %s is not known; secrets of your own begin with CAUSEWAY_SECRET_ or with another word", name)
+		}
+	}
+	return nil
+}
+
+// Logger writes to w: JSON, or lines for people.
+func Logger(w io.Writer, level, format string) zerolog.Logger {
+	l, err := zerolog.ParseLevel(level)
+	if err != nil {
+		l = zerolog.InfoLevel
+	}
+	if format == "console" {
+		w = zerolog.ConsoleWriter{Out: w, TimeFormat: time.TimeOnly}
+	}
+	return zerolog.New(w).Level(l).With().Timestamp().Logger()
+}
+
+// Run connects, waiting for the broker as long as it takes, sees to the
+// streams, and runs the stage until ctx is done. Meanwhile it answers
+// /healthz, /readyz and /metrics on address.
+func Run(ctx context.Context, name string, file *config.File, address string, logger zerolog.Logger, run func(context.Context, Env) error) error {
+	metrics := prometheus.NewRegistry()
+	metrics.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
+	var conn atomic.Pointer[bus.Conn]
+	g, gctx := errgroup.WithContext(ctx)
+	healthCtx, stopHealth := context.WithCancel(context.WithoutCancel(ctx))
+	if address != "" {
+		l, err := net.Listen("tcp", address)
+		if err != nil {
+			stopHealth()
+			return fmt.Errorf("listen for health checks: %w", err)
+		}
+		logger.Info().Str("http", l.Addr().String()).Msg("health and metrics")
+		g.Go(func() error {
+			return serve(healthCtx, l, metrics, func() error {
+				c := conn.Load()
+				switch {
+				case gctx.Err() != nil:
+					return errors.New("stopping")
+				case c == nil:
+					return errors.New("not connected to nats yet")
+				}
+				return c.Healthy()
+			})
+		})
+	}
+	g.Go(func() error {
+		defer stopHealth()
+		c, err := connect(gctx, name, file, logger, metrics)
+		if err != nil || c == nil {
+			return err
+		}
+		defer c.Close()
+		if err := ensure(gctx, c, logger); err != nil {
+			return err
+		}
+		conn.Store(c)
+		logger.Info().Str("version", Version()).Int("tenants", len(file.Tenants)).Msg("started")
+		return run(gctx, Env{File: file, Bus: c, Clock: clock.System{}, Logger: logger, Metrics: metrics})
+	})
+	return g.Wait()
+}
+
+func connect(ctx context.Context, name string, file *config.File, logger zerolog.Logger, metrics prometheus.Registerer) (*bus.Conn, error) {
+	for {
+		c, err := bus.Connect(ctx, bus.Options{URL: file.NATS.URL, Credentials: file.Beside(file.NATS.Credentials), Name: "causeway-" + name, Logger: logger, Metrics: metrics})
+		if err == nil {
+			return c, nil
+		}
+		if errors.Is(err, bus.ErrTooOld) {
+			return nil, err
+		}
+		logger.Warn().Err(err).Msg("waiting for nats")
+		if clock.Sleep(ctx, clock.System{}, time.Second) != nil {
+			return nil, nil
+		}
+	}
+}
+
+func ensure(ctx context.Context, c *bus.Conn, logger zerolog.Logger) error {
+	for {
+		differences, err := streams.Ensure(ctx, c.JetStream())
+		for _, d := range differences {
+			logger.Warn().Str("difference", d.String()).Msg("the topology differs; `causeway streams apply` brings it there")
+		}
+		if err == nil || errors.Is(err, streams.ErrIncompatible) {
+			return err
+		}
+		// JetStream may take a moment longer to answer than the server.
+		logger.Warn().Err(err).Msg("waiting for jetstream")
+		if err := clock.Sleep(ctx, clock.System{}, time.Second); err != nil {
+			return err
+		}
+	}
+}
+
+func serve(ctx context.Context, l net.Listener, metrics *prometheus.Registry, ready func() error) error {
+	mux := http.NewServeMux()
+	mux.HandleFunc("GET /healthz", func(w http.ResponseWriter, _ *http.Request) { _, _ = io.WriteString(w, "ok\n") })
+	mux.HandleFunc("GET /readyz", func(w http.ResponseWriter, _ *http.Request) {
+		if err := ready(); err != nil {
+			http.Error(w, err.Error(), http.StatusServiceUnavailable)
+			return
+		}
+		_, _ = io.WriteString(w, "ready\n")
+	})
+	mux.Handle("GET /metrics", promhttp.HandlerFor(metrics, promhttp.HandlerOpts{}))
+	srv := &http.Server{Handler: mux, ReadHeaderTimeout: 5 * time.Second, IdleTimeout: time.Minute}
+	stop := context.AfterFunc(ctx, func() { _ = srv.Close() })
+	defer stop()
+	if err := srv.Serve(l); err != nil && ctx.Err() == nil {
+		return fmt.Errorf("health checks: %w", err)
+	}
+	return nil
+}

@@ -1,0 +1,35 @@
+package sink
+
+import (
+	"math/rand/v2"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/rs/zerolog"
+
+	"github.com/causeway-sync/causeway/internal/bus"
+	"github.com/causeway-sync/causeway/internal/clients"
+	"github.com/causeway-sync/causeway/internal/clock"
+	"github.com/causeway-sync/causeway/internal/config"
+)
+
+// FromFile returns what file says.
+func FromFile(file *config.File, b bus.Bus, clk clock.Clock, random rand.Source, logger zerolog.Logger, metrics prometheus.Registerer) (Config, error) {
+	cfg := Config{Bus: b, Clock: clk, Rand: random, Logger: logger}
+	maker, err := clients.New(file, clk, file.Share.Sink, nil, metrics)
+	if err != nil {
+		return Config{}, err
+	}
+	for _, t := range file.Tenants {
+		tenant := Tenant{Name: t.Name, Lens: t.Lens(), Workers: t.Workers}
+		if tenant.GHL, err = maker.GHL(t); err != nil {
+			return Config{}, err
+		}
+		if tenant.Novi, err = maker.Novi(t); err != nil {
+			return Config{}, err
+		}
+		tenant.CreateGHL = t.GHL != nil && t.GHL.Create == "always"
+		tenant.CreateNovi = t.Novi != nil && t.Novi.Create == "always"
+		cfg.Tenants = append(cfg.Tenants, tenant)
+	}
+	return cfg, nil
+}

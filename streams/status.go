@@ -1,0 +1,57 @@
+package streams
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	"github.com/nats-io/nats.go/jetstream"
+)
+
+// StreamStatus is what a stream holds.
+type StreamStatus struct {
+	Name      string
+	Messages  uint64
+	Bytes     uint64
+	Last      uint64    // sequence
+	LastTime  time.Time // zero if there never was a message
+	Consumers []ConsumerStatus
+}
+
+// ConsumerStatus is how far a durable consumer has come.
+type ConsumerStatus struct {
+	Durable string
+	// Pending messages have not been handed out; Unacked ones have been, and
+	// are not settled.
+	Pending, Unacked uint64
+	Redelivered      int
+}
+
+// Status returns what every declared stream holds and how far its consumers
+// have come. A stream that is not there is left out.
+func Status(ctx context.Context, js jetstream.JetStream) ([]StreamStatus, error) {
+	var out []StreamStatus
+	for _, want := range Streams() {
+		s, err := js.Stream(ctx, want.Name)
+		if err != nil {
+			if ctx.Err() == nil && isMissing(err) {
+				continue
+			}
+			return nil, fmt.Errorf("stream %s: %w", want.Name, err)
+		}
+		state := s.CachedInfo().State
+		st := StreamStatus{Name: want.Name, Messages: state.Msgs, Bytes: state.Bytes, Last: state.LastSeq, LastTime: state.LastTime}
+		list := s.ListConsumers(ctx)
+		for c := range list.Info() {
+			if c.Config.Durable == "" {
+				continue
+			}
+			st.Consumers = append(st.Consumers, ConsumerStatus{Durable: c.Name, Pending: c.NumPending, Unacked: uint64(c.NumAckPending), Redelivered: c.NumRedelivered})
+		}
+		if err := list.Err(); err != nil {
+			return nil, fmt.Errorf("consumers of %s: %w", want.Name, err)
+		}
+		out = append(out, st)
+	}
+	return out, nil
+}

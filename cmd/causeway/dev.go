@@ -1,0 +1,153 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"time"
+
+	"github.com/goccy/go-json"
+	"github.com/rs/zerolog"
+
+	"github.com/causeway-sync/causeway/internal/dev"
+	"github.com/causeway-sync/causeway/internal/natsembed"
+	"github.com/causeway-sync/causeway/internal/process"
+)
+
+type devCmd struct {
+	Seed      int64         `help:"What the people's whims, ids and delays follow from." default:"1"`
+	Contacts  int           `help:"How many people there are at first. Default 12, with --exit 200." default:"-1" placeholder:"N"`
+	Changes   int           `help:"How many random changes are made on both sides. Default none, with --exit 500." default:"-1" placeholder:"N"`
+	Exit      bool          `help:"Play a run that ends: wait until all is quiet, compare both systems, report, and exit 1 if anything is wrong."`
+	JSON      bool          `name:"json" help:"Print the report as one JSON object."`
+	Data      string        `help:"Keep configuration, streams and logs in this directory, which has to be empty." placeholder:"DIR"`
+	Processes bool          `help:"Run the real programs, and the broker, as processes of their own."`
+	Limits    int           `help:"Multiply both systems' call limits, at the simulators and in the configuration alike. 1 is the real ones. Default 1, with --exit 20." placeholder:"N"`
+	Pace      time.Duration `help:"Time between two changes of --exit." default:"50ms"`
+	Poll      time.Duration `help:"Interval of the polls that heal lost webhooks." default:"2s"`
+	Verbose   bool          `short:"v" help:"Print the stages' logs."`
+}
+
+func (c *devCmd) Run(ctx context.Context) (err error) {
+	fill := func(v *int, unset, look, exit int) {
+		if *v != unset {
+			return
+		}
+		if *v = look; c.Exit {
+			*v = exit
+		}
+	}
+	fill(&c.Contacts, -1, 12, 200)
+	fill(&c.Changes, -1, 0, 500)
+	fill(&c.Limits, 0, 1, 20)
+	if c.Data == "" {
+		if c.Data, err = os.MkdirTemp("", "causeway-"); err != nil {
+			return fmt.Errorf("data directory: %w", err)
+		}
+		defer func() { err = errors.Join(err, os.RemoveAll(c.Data)) }()
+	}
+	if c.Data, err = filepath.Abs(c.Data); err != nil {
+		return fmt.Errorf("data directory: %w", err)
+	}
+	w, err := dev.NewWorld(ctx, dev.Options{Dir: c.Data, Seed: c.Seed, Limits: c.Limits, PollGHL: c.Poll, PollNovi: c.Poll})
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, w.Close()) }()
+
+	var running dev.Running
+	start := func() error {
+		r, err := c.start(ctx, w)
+		if err == nil {
+			running = r
+		}
+		return err
+	}
+	defer func() {
+		if running != nil {
+			err = errors.Join(err, running.Stop())
+		}
+	}()
+	if !c.Exit {
+		return w.Day(ctx, dev.Day{Out: os.Stdout, Contacts: c.Contacts, Changes: c.Changes, Pace: c.Pace, Start: start})
+	}
+	report, err := w.Run(ctx, dev.Play{Contacts: c.Contacts, Changes: c.Changes, Pace: c.Pace, Start: start, Limits: c.Limits})
+	if err != nil {
+		return err
+	}
+	if err := c.print(os.Stdout, report); err != nil {
+		return err
+	}
+	if !report.Good() {
+		return errors.New("the run is not good: see the report")
+	}
+	return nil
+}
+
+// start starts the stages in this process or as processes.
+func (c *devCmd) start(ctx context.Context, w *dev.World) (dev.Running, error) {
+	if !c.Processes {
+		logger := zerolog.Nop()
+		if c.Verbose {
+			logger = process.Logger(os.Stderr, "info", "console")
+		}
+		return w.StartHere(ctx, logger)
+	}
+	self, err := os.Executable()
+	if err != nil {
+		return nil, fmt.Errorf("find our own program: %w", err)
+	}
+	// The programs lie beside this one if it was built; `go run` has only this
+	// one, so they are built.
+	dir := filepath.Dir(self)
+	if _, err := os.Stat(filepath.Join(dir, "ingest")); err != nil {
+		dir = filepath.Join(c.Data, "bin")
+		if err := dev.Build(ctx, dir, os.Stderr); err != nil {
+			return nil, err
+		}
+	}
+	return w.StartPrograms(ctx, dir, self, "broker")
+}
+
+func (c *devCmd) print(out io.Writer, r dev.Report) error {
+	if c.JSON {
+		data, err := json.MarshalIndent(r, "", "  ")
+		if err != nil {
+			return fmt.Errorf("encode report: %w", err)
+		}
+		_, err = fmt.Fprintln(out, string(data))
+		return err
+	}
+	verdict := "both systems are the same"
+	if !r.Good() {
+		verdict = "SOMETHING IS WRONG"
+	}
+	_, err := fmt.Fprintf(out, `%s
+  people %d, changes %d, canonical events %d, in %s
+  calls: ghl %d reads and %d writes, novi %d reads and %d writes, %d answered 429
+  duplicates %d, echo writes %d, lost changes %d, dead letters %d; %d conflicts were decided
+`, verdict, r.Contacts, r.Changes, r.CanonicalEvents, (time.Duration(r.DurationMS) * time.Millisecond).Round(time.Second),
+		r.Reads.GHL, r.Writes.GHL, r.Reads.Novi, r.Writes.Novi, r.HTTP429, r.Duplicates, r.EchoWrites, r.LostChanges, r.Dead, r.Conflicts)
+	for _, p := range r.Problems {
+		_, _ = fmt.Fprintln(out, "  !", p)
+	}
+	return err
+}
+
+type brokerCmd struct {
+	Listen string `help:"Address to listen on." default:"127.0.0.1:4222"`
+	Data   string `help:"Where the streams are kept." required:""`
+}
+
+func (b *brokerCmd) Run(ctx context.Context) error {
+	s, err := natsembed.Start(natsembed.Options{StoreDir: b.Data, Listen: b.Listen})
+	if err != nil {
+		return err
+	}
+	<-ctx.Done()
+	s.Shutdown()
+	return nil
+}

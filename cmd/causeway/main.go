@@ -1,0 +1,42 @@
+// Command causeway is for people: it runs the whole pipeline for a look, the
+// simulated systems on their own, and shows and applies the streams.
+package main
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"os/signal"
+	"syscall"
+
+	"github.com/alecthomas/kong"
+
+	"github.com/causeway-sync/causeway/internal/process"
+)
+
+type cli struct {
+	Dev     devCmd     `cmd:"" help:"Run everything on this machine, with simulated systems: look at it, or play a run that ends."`
+	Sim     simCmd     `cmd:"" help:"Run one simulated system on its own."`
+	Streams streamsCmd `cmd:"" help:"Compare or apply the streams, consumers and buckets."`
+	Status  statusCmd  `cmd:"" help:"Show what the streams hold and how far each consumer has come."`
+	Version versionCmd `cmd:"" help:"Print the version."`
+	Broker  brokerCmd  `cmd:"" hidden:"" help:"Run a NATS server with JetStream (for dev --processes)."`
+}
+
+type versionCmd struct{}
+
+func (versionCmd) Run() error {
+	fmt.Println("causeway", process.Version())
+	return nil
+}
+
+func main() {
+	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGINT, syscall.SIGTERM)
+	context.AfterFunc(ctx, stop) // a second signal ends the process
+	k := kong.Parse(&cli{}, kong.Name("causeway"), kong.UsageOnError(), kong.BindTo(ctx, (*context.Context)(nil)),
+		kong.Description("Keeps contacts and tags the same in GoHighLevel and Novi AMS, over NATS JetStream."))
+	if err := k.Run(); err != nil {
+		_, _ = fmt.Fprintln(os.Stderr, "causeway:", err)
+		os.Exit(1)
+	}
+}

@@ -1,0 +1,86 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"os"
+	"text/tabwriter"
+	"time"
+
+	"github.com/causeway-sync/causeway/internal/bus"
+	"github.com/causeway-sync/causeway/streams"
+)
+
+// server is how a verb finds the broker.
+type server struct {
+	NATS        string `name:"nats" help:"URL of the NATS server." default:"nats://127.0.0.1:4222" env:"CAUSEWAY_NATS_URL" placeholder:"URL"`
+	Credentials string `help:"NATS credentials file." placeholder:"FILE"`
+}
+
+func (s server) connect(ctx context.Context) (*bus.Conn, error) {
+	return bus.Connect(ctx, bus.Options{URL: s.NATS, Credentials: s.Credentials, Name: "causeway"})
+}
+
+type streamsCmd struct {
+	Apply applyCmd `cmd:"" help:"Create what is missing and update what differs, printing each difference. A difference that would drop messages is refused."`
+}
+
+type applyCmd struct {
+	server
+	DryRun bool `help:"Only print the differences."`
+}
+
+func (a *applyCmd) Run(ctx context.Context) error {
+	c, err := a.connect(ctx)
+	if err != nil {
+		return err
+	}
+	defer c.Close()
+	differences, err := streams.Apply(ctx, c.JetStream(), a.DryRun)
+	for _, d := range differences {
+		fmt.Println(d)
+	}
+	if err == nil && len(differences) == 0 {
+		fmt.Println("nothing differs")
+	}
+	return err
+}
+
+type statusCmd struct{ server }
+
+func (s *statusCmd) Run(ctx context.Context) error {
+	c, err := s.connect(ctx)
+	if err != nil {
+		return err
+	}
+	defer c.Close()
+	status, err := streams.Status(ctx, c.JetStream())
+	if err != nil {
+		return err
+	}
+	if len(status) == 0 {
+		fmt.Println("there are no streams yet; a stage that starts makes them, or `causeway streams apply`")
+		return nil
+	}
+	return printStatus(os.Stdout, status)
+}
+
+func printStatus(out io.Writer, status []streams.StreamStatus) error {
+	t := tabwriter.NewWriter(out, 0, 0, 2, ' ', 0)
+	_, _ = fmt.Fprintln(t, "STREAM\tMESSAGES\tKIB\tLAST\tWHEN") // the error comes with Flush
+	for _, s := range status {
+		when := "never"
+		if !s.LastTime.IsZero() && s.Last > 0 {
+			when = s.LastTime.Local().Format(time.DateTime)
+		}
+		_, _ = fmt.Fprintf(t, "%s\t%d\t%d\t%d\t%s\n", s.Name, s.Messages, s.Bytes/1024, s.Last, when)
+	}
+	_, _ = fmt.Fprintln(t, "\nCONSUMER\tON\tWAITING\tUNDER WAY\tREDELIVERED")
+	for _, s := range status {
+		for _, c := range s.Consumers {
+			_, _ = fmt.Fprintf(t, "%s\t%s\t%d\t%d\t%d\n", c.Durable, s.Name, c.Pending, c.Unacked, c.Redelivered)
+		}
+	}
+	return t.Flush()
+}

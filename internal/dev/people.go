@@ -1,0 +1,236 @@
+package dev
+
+import (
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"slices"
+	"strings"
+
+	"github.com/causeway-sync/causeway/internal/ghlsim"
+	"github.com/causeway-sync/causeway/internal/novisim"
+)
+
+// People edit on both sides, at random but repeatably. Addresses and numbers
+// are of the ranges that are reserved for examples.
+type People struct {
+	w       *World
+	r       *rand.Rand
+	n       int // people made so far
+	ghl     []string
+	members []string
+}
+
+// NewPeople returns people whose whims follow from seed.
+func NewPeople(w *World, seed int64) *People {
+	return &People{w: w, r: rand.New(rand.NewPCG(uint64(seed), 0x70656f706c65))}
+}
+
+var (
+	firstNames = []string{"Ada", "Bruno", "Chiara", "Dmitri", "Elena", "Farid", "Greta", "Hiro", "Ines", "Jonas", "Katya", "Luca", "Mina", "Nils", "Olga", "Pavel", "Quinn", "Rosa", "Sven", "Tara", "Ugo", "Vera", "Wanda", "Xenia", "Yusuf", "Zoe"}
+	lastNames  = []string{"Alder", "Berg", "Castell", "Dufour", "Egger", "Fontana", "Gruber", "Huber", "Imhof", "Jensen", "Keller", "Lindt", "Moser", "Nydegger", "Oberholzer", "Pfister", "Rossi", "Steiner", "Tanner", "Ulrich", "Vogel", "Weber", "Zeller"}
+	cities     = []string{"Denver", "Boulder", "Aspen", "Leadville", "Durango", "Ouray", "Telluride", "Vail", "Salida", "Golden"}
+	jobs       = []string{"Guide", "Baker", "Engineer", "Surveyor", "Teacher", "Ranger", "Physician", "Geologist", "Writer", "Carpenter"}
+	tagNames   = []string{"board", "volunteer", "newsletter", "sponsor", "speaker", "alumni", "donor", "committee; events", "vip"}
+	statuses   = []string{"current", "expired", "grace_period", "non_member"}
+	shirts     = []string{"S", "M", "L", "XL"}
+)
+
+func pick[T any](r *rand.Rand, list []T) T { return list[r.IntN(len(list))] }
+
+// person is a new somebody, with an address and a number nobody else has.
+type person struct{ first, last, email, phone, city, job string }
+
+func (p *People) person() person {
+	p.n++
+	first, last := pick(p.r, firstNames), pick(p.r, lastNames)
+	return person{first: first, last: last, email: p.email(first, last), phone: p.phone(), city: pick(p.r, cities), job: pick(p.r, jobs)}
+}
+
+func (p *People) email(first, last string) string {
+	p.n++
+	return fmt.Sprintf("%s.%s.%d@example.org", strings.ToLower(first), strings.ToLower(last), p.n)
+}
+
+// phone is a number of the range that is reserved for fiction, each once.
+func (p *People) phone() string {
+	p.n++
+	return fmt.Sprintf("+1%03d55501%02d", 201+p.n/100, p.n%100)
+}
+
+// Arrive makes n people: about half in GHL, half in Novi, and every tenth in
+// both.
+func (p *People) Arrive(n int) error {
+	for i := range n {
+		who := p.person()
+		if i%2 == 0 || i%10 == 1 {
+			if err := p.createGHL(who); err != nil {
+				return err
+			}
+		}
+		if i%2 == 1 {
+			if err := p.createNovi(who); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+func (p *People) createGHL(who person) error {
+	id, err := p.w.GHL.Edit(ghlsim.Edit{Kind: ghlsim.EditCreate, LocationID: Location, Tags: p.someTags(), Fields: map[string]any{
+		"firstName": who.first, "lastName": who.last, "email": who.email, "phone": who.phone, "city": who.city,
+		"customFields.contact.job_title": who.job,
+	}})
+	if err != nil {
+		return fmt.Errorf("person in ghl: %w", err)
+	}
+	p.ghl = append(p.ghl, id)
+	return nil
+}
+
+func (p *People) createNovi(who person) error {
+	id, err := p.w.Novi.Edit(novisim.Edit{Fields: map[string]any{
+		"Name": fmt.Sprintf("%s %s (%d)", who.first, who.last, p.n), "FirstName": who.first, "LastName": who.last, "Email": who.email, "Mobile": who.phone,
+		"BillingAddress.City": who.city, "JobTitle": who.job, "MemberStatus": pick(p.r, statuses), "MemberSince": "2024-03-01T00:00:00",
+		"CustomFields.GHL Tags": joinTags(p.someTags()),
+	}})
+	if err != nil {
+		return fmt.Errorf("person in novi: %w", err)
+	}
+	p.members = append(p.members, id)
+	return nil
+}
+
+func (p *People) someTags() []string {
+	var out []string
+	for range p.r.IntN(3) {
+		out = append(out, pick(p.r, tagNames))
+	}
+	slices.Sort(out)
+	return slices.Compact(out)
+}
+
+// joinTags and splitTags spell tags in Novi's custom field as the default
+// mapping does.
+func joinTags(tags []string) any {
+	if len(tags) == 0 {
+		return nil
+	}
+	escaped := make([]string, len(tags))
+	for i, t := range tags {
+		escaped[i] = strings.ReplaceAll(t, ";", "%3B")
+	}
+	return strings.Join(escaped, "; ")
+}
+
+func splitTags(v any) []string {
+	s, _ := v.(string)
+	var out []string
+	for t := range strings.SplitSeq(s, ";") {
+		if t = strings.TrimSpace(t); t != "" {
+			out = append(out, strings.ReplaceAll(t, "%3B", ";"))
+		}
+	}
+	return out
+}
+
+// Meet makes known the people whom the pipeline has made, so that they are
+// edited too.
+func (p *People) Meet() {
+	p.ghl = p.ghl[:0]
+	for _, c := range p.w.GHL.Dump(Location) {
+		p.ghl = append(p.ghl, c.ID)
+	}
+	p.members = p.members[:0]
+	for _, m := range p.w.Novi.Dump() {
+		p.members = append(p.members, m.UniqueID)
+	}
+}
+
+// Act makes one random change somewhere.
+func (p *People) Act() error {
+	if p.r.IntN(2) == 0 {
+		return p.actGHL()
+	}
+	return p.actNovi()
+}
+
+func (p *People) actGHL() error {
+	if len(p.ghl) == 0 || p.r.IntN(20) == 0 {
+		return p.createGHL(p.person())
+	}
+	id := pick(p.r, p.ghl)
+	e := ghlsim.Edit{Kind: ghlsim.EditUpdate, LocationID: Location, ContactID: id, Fields: map[string]any{}}
+	switch p.r.IntN(10) {
+	case 0, 1:
+		e.Kind, e.Tags, e.Fields = ghlsim.EditAddTags, []string{pick(p.r, tagNames)}, nil
+	case 2:
+		e.Kind, e.Tags, e.Fields = ghlsim.EditRemoveTags, []string{pick(p.r, tagNames)}, nil
+	case 3:
+		e.Fields["email"] = p.email(pick(p.r, firstNames), pick(p.r, lastNames))
+	case 4:
+		e.Fields["phone"] = p.phone()
+	case 5:
+		status := pick(p.r, []string{"active", "inactive"})
+		e.Fields["dndSettings"] = map[string]any{"Email": map[string]any{"status": status}}
+	case 6:
+		e.Fields["customFields.contact.job_title"] = pick(p.r, jobs)
+		e.Fields["customFields.contact.shirt_size"] = pick(p.r, shirts)
+	case 7:
+		e.Fields["firstName"], e.Fields["lastName"] = pick(p.r, firstNames), pick(p.r, lastNames)
+	case 8:
+		e.Fields["address1"], e.Fields["city"] = fmt.Sprintf("%d Summit Road", 1+p.r.IntN(400)), pick(p.r, cities)
+		e.Fields["postalCode"] = fmt.Sprintf("80%03d", p.r.IntN(1000))
+	case 9:
+		// Somebody clears a field.
+		e.Fields[pick(p.r, []string{"address1", "website", "customFields.contact.job_title"})] = nil
+	}
+	_, err := p.w.GHL.Edit(e)
+	if errors.Is(err, ghlsim.ErrNotFound) {
+		return nil
+	}
+	return err
+}
+
+func (p *People) actNovi() error {
+	if len(p.members) == 0 || p.r.IntN(20) == 0 {
+		return p.createNovi(p.person())
+	}
+	id := pick(p.r, p.members)
+	m, ok := p.w.Novi.Member(id)
+	if !ok {
+		return nil
+	}
+	f := map[string]any{}
+	switch p.r.IntN(10) {
+	case 0, 1, 2:
+		custom, _ := m.Fields["CustomFields"].(map[string]any)
+		entry, _ := custom["GHL Tags"].(map[string]any)
+		tags, tag := splitTags(entry["Value"]), pick(p.r, tagNames)
+		if i := slices.Index(tags, tag); i >= 0 {
+			tags = slices.Delete(tags, i, i+1)
+		} else {
+			tags = append(tags, tag)
+		}
+		slices.Sort(tags)
+		f["CustomFields.GHL Tags"] = joinTags(tags)
+	case 3:
+		f["Email"] = p.email(pick(p.r, firstNames), pick(p.r, lastNames))
+	case 4:
+		f["Mobile"] = p.phone()
+	case 5:
+		f["UnsubscribeFromEmails"] = true
+	case 6:
+		f["MemberStatus"] = pick(p.r, statuses)
+	case 7:
+		f["FirstName"], f["LastName"] = pick(p.r, firstNames), pick(p.r, lastNames)
+	case 8:
+		f["BillingAddress.Address1"], f["BillingAddress.City"] = fmt.Sprintf("%d Glacier Lane", 1+p.r.IntN(400)), pick(p.r, cities)
+		f["Website"] = fmt.Sprintf("https://example.org/%d", p.r.IntN(1000))
+	case 9:
+		f[pick(p.r, []string{"BillingAddress.Address1", "Website", "JobTitle"})] = nil
+	}
+	_, err := p.w.Novi.Edit(novisim.Edit{MemberID: id, Fields: f})
+	return err
+}

@@ -1,0 +1,209 @@
+package dev
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	"github.com/causeway-sync/causeway/internal/bus"
+	"github.com/causeway-sync/causeway/internal/clock"
+	"github.com/causeway-sync/causeway/streams"
+)
+
+// Report is what `causeway dev --exit --json` prints.
+type Report struct {
+	Converged       bool   `json:"converged"`
+	Contacts        int    `json:"contacts"`
+	Changes         int    `json:"changes"`
+	CanonicalEvents uint64 `json:"canonical_events"`
+	Reads           Calls  `json:"reads"`
+	Writes          Calls  `json:"writes"`
+	Duplicates      int    `json:"duplicates"`
+	EchoWrites      int    `json:"echo_writes"`
+	LostChanges     int    `json:"lost_changes"`
+	Dead            uint64 `json:"dead"`
+	HTTP429         int    `json:"http_429"`
+	DurationMS      int64  `json:"duration_ms"`
+	// Beyond what was asked for:
+	Seed       int64    `json:"seed"`
+	Conflicts  int      `json:"conflicts"`
+	NoopWrites int      `json:"noop_writes"`
+	Limits     int      `json:"limits"` // what the systems' call limits were multiplied by
+	Problems   []string `json:"problems,omitempty"`
+}
+
+// Calls are counted by the simulators.
+type Calls struct {
+	GHL  int `json:"ghl"`
+	Novi int `json:"novi"`
+}
+
+// Good reports whether nothing is wrong.
+func (r Report) Good() bool {
+	return r.Converged && r.Duplicates == 0 && r.EchoWrites == 0 && r.LostChanges == 0 && r.Dead == 0
+}
+
+// idle reports whether there is nothing left to do: every message of every
+// durable consumer is settled, and no webhook waits.
+func (w *World) idle(ctx context.Context, c *bus.Conn) (bool, error) {
+	if w.GHL.PendingWebhooks()+w.Novi.PendingWebhooks() > 0 {
+		return false, nil
+	}
+	status, err := streams.Status(ctx, c.JetStream())
+	if err != nil {
+		return false, err
+	}
+	for _, s := range status {
+		for _, consumer := range s.Consumers {
+			if consumer.Pending+consumer.Unacked > 0 {
+				return false, nil
+			}
+		}
+	}
+	return true, nil
+}
+
+// Quiet waits until there has been nothing to do, and nothing was changed at
+// either system, for as long as settle.
+func (w *World) Quiet(ctx context.Context, c *bus.Conn, settle time.Duration) error {
+	const step = 100 * time.Millisecond
+	var since time.Time
+	var before [2]int
+	for {
+		idle, err := w.idle(ctx, c)
+		if err != nil && ctx.Err() == nil {
+			idle = false // the broker is away
+		}
+		now := [2]int{len(w.GHL.LedgerAfter(int64(before[0]))), len(w.Novi.LedgerAfter(int64(before[1])))}
+		moved := now[0]+now[1] > 0
+		before = [2]int{before[0] + now[0], before[1] + now[1]}
+		switch {
+		case !idle || moved || since.IsZero():
+			since = time.Now()
+		case time.Since(since) >= settle:
+			return nil
+		}
+		if err := clock.Sleep(ctx, clock.System{}, step); err != nil {
+			return fmt.Errorf("it has not become quiet: %w", err)
+		}
+	}
+}
+
+// apiWrites counts the changes through the APIs so far.
+func (w *World) apiWrites() int {
+	n := 0
+	for _, e := range w.GHL.Ledger() {
+		if e.Actor != "human" {
+			n++
+		}
+	}
+	for _, e := range w.Novi.Ledger() {
+		if e.Actor != "human" {
+			n++
+		}
+	}
+	return n
+}
+
+// Report judges and counts. before is what apiWrites was when it had become
+// quiet.
+func (w *World) report(ctx context.Context, c *bus.Conn, before int) (Report, error) {
+	v, err := w.Judge()
+	if err != nil {
+		return Report{}, err
+	}
+	r := Report{Seed: w.Seed, Converged: v.Converged, Contacts: v.Contacts, Duplicates: v.Duplicates, LostChanges: v.LostChanges,
+		Conflicts: v.Conflicts, NoopWrites: v.NoopWrites, Problems: v.Problems, EchoWrites: w.apiWrites() - before}
+	g, n := w.GHL.Stats(), w.Novi.Stats()
+	r.Reads, r.Writes, r.HTTP429 = Calls{g.Reads, n.Reads}, Calls{g.Writes, n.Writes}, g.HTTP429+n.HTTP429
+	status, err := streams.Status(ctx, c.JetStream())
+	if err != nil {
+		return Report{}, err
+	}
+	for _, s := range status {
+		switch s.Name {
+		case streams.CANONICAL:
+			r.CanonicalEvents = s.Last
+		case streams.DEAD:
+			r.Dead = s.Messages
+		}
+	}
+	return r, nil
+}
+
+// Play is a run that ends: so many people arrive, the pipeline brings them
+// together, so many random changes are made at a pace, and when it has become
+// quiet the judge speaks.
+type Play struct {
+	Contacts, Changes int
+	// Pace is the time between two changes.
+	Pace time.Duration
+	// Timeout bounds the whole; 0 means 10 minutes.
+	Timeout time.Duration
+	// Between, if set, is called before each change, with its number.
+	Between func(i int) error
+	// Started is called once the stages run: how to start them is the
+	// caller's.
+	Start func() error
+	// Limits is for the report.
+	Limits int
+}
+
+// settle is how long nothing may happen before it counts as quiet; watch is
+// how long echoes are then waited for, in which both polls come round.
+const (
+	settle = 1500 * time.Millisecond
+	watch  = 4 * time.Second
+)
+
+// Run plays p and returns the report.
+func (w *World) Run(ctx context.Context, p Play) (Report, error) {
+	if p.Timeout == 0 {
+		p.Timeout = 10 * time.Minute
+	}
+	began := time.Now()
+	ctx, cancel := context.WithTimeout(ctx, p.Timeout)
+	defer cancel()
+	people := NewPeople(w, w.Seed)
+	if err := people.Arrive(p.Contacts); err != nil {
+		return Report{}, err
+	}
+	if err := p.Start(); err != nil {
+		return Report{}, err
+	}
+	c, err := w.Connect(ctx)
+	if err != nil {
+		return Report{}, err
+	}
+	defer c.Close()
+	if err := w.Quiet(ctx, c, settle); err != nil {
+		return Report{}, err
+	}
+	people.Meet()
+	for i := range p.Changes {
+		if p.Between != nil {
+			if err := p.Between(i); err != nil {
+				return Report{}, err
+			}
+		}
+		if err := people.Act(); err != nil {
+			return Report{}, fmt.Errorf("change %d: %w", i, err)
+		}
+		if err := clock.Sleep(ctx, clock.System{}, p.Pace); err != nil {
+			return Report{}, err
+		}
+	}
+	if err := w.Quiet(ctx, c, settle); err != nil {
+		return Report{}, err
+	}
+	writes := w.apiWrites()
+	if err := clock.Sleep(ctx, clock.System{}, watch); err != nil {
+		return Report{}, err
+	}
+	if err := w.Quiet(ctx, c, settle); err != nil {
+		return Report{}, err
+	}
+	r, err := w.report(ctx, c, writes)
+	r.Changes, r.Limits, r.DurationMS = p.Changes, p.Limits, time.Since(began).Milliseconds()
+	return r, err
+}

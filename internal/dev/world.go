@@ -1,0 +1,233 @@
+package dev
+
+import (
+	"context"
+	"crypto/ed25519"
+	"crypto/x509"
+	"encoding/pem"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"net"
+	"os"
+	"path/filepath"
+	"strings"
+	"time"
+
+	"golang.org/x/sync/errgroup"
+
+	"github.com/causeway-sync/causeway/internal/config"
+	"github.com/causeway-sync/causeway/internal/ghlsim"
+	"github.com/causeway-sync/causeway/internal/mapping"
+	"github.com/causeway-sync/causeway/internal/novisim"
+)
+
+// Tenant and Location name the one association of a World.
+const (
+	Tenant   = "alpine-guild"
+	Location = "LocAlpineGuild000001"
+)
+
+// customFields of the location, as the default mapping expects them.
+var customFields = []ghlsim.CustomField{
+	{ID: "cfJobTitle0000000001", Name: "Job Title", Key: "contact.job_title"},
+	{ID: "cfMemberStatus000002", Name: "Membership Status", Key: "contact.membership_status"},
+	{ID: "cfMemberType00000003", Name: "Membership Type", Key: "contact.membership_type"},
+	{ID: "cfMemberSince0000004", Name: "Member Since", Key: "contact.member_since"},
+	{ID: "cfExpires00000000005", Name: "Membership Expires", Key: "contact.membership_expires"},
+	{ID: "cfCausewayID00000006", Name: "Causeway ID", Key: "contact.causeway_id"},
+	{ID: "cfShirtSize000000007", Name: "Shirt Size", Key: "contact.shirt_size"},
+}
+
+// Options are what a World is made of.
+type Options struct {
+	// Dir holds everything: configuration, secrets, streams, logs. It has to
+	// be empty or not there.
+	Dir  string
+	Seed int64
+	// Limits multiplies both systems' call limits, at the simulators and in
+	// our configuration alike; 0 means 1.
+	Limits int
+	// PollGHL and PollNovi are the intervals of the polls; 0 means never.
+	PollGHL, PollNovi time.Duration
+	// NoWebhooks leaves the simulators without a webhook URL.
+	NoWebhooks bool
+	// CreateNovi is novi.create of the configuration; "" means always.
+	CreateNovi string
+}
+
+// World is the two simulated systems with their HTTP servers, and a
+// configuration file that says where everything is.
+type World struct {
+	GHL        *ghlsim.Server
+	Novi       *novisim.Server
+	Lens       *mapping.Lens
+	Dir        string
+	ConfigPath string
+	GHLURL     string
+	NoviURL    string
+	HookURL    string // the front door
+	NATSAddr   string
+	Seed       int64
+
+	http map[string]string // health addresses by stage
+	stop context.CancelFunc
+	g    *errgroup.Group
+}
+
+// NewWorld starts the simulators and writes the configuration. Close stops
+// them.
+func NewWorld(ctx context.Context, o Options) (*World, error) {
+	if o.Limits == 0 {
+		o.Limits = 1
+	}
+	if o.CreateNovi == "" {
+		o.CreateNovi = "always"
+	}
+	if entries, err := os.ReadDir(o.Dir); err == nil && len(entries) > 0 {
+		return nil, fmt.Errorf("%s is not empty; the simulators start anew each time, so a run needs a directory of its own", o.Dir)
+	}
+	if err := os.MkdirAll(filepath.Join(o.Dir, "secrets"), 0o700); err != nil {
+		return nil, fmt.Errorf("data directory: %w", err)
+	}
+	w := &World{Dir: o.Dir, ConfigPath: filepath.Join(o.Dir, "causeway.yaml"), Seed: o.Seed, http: map[string]string{}}
+	random := rand.New(rand.NewPCG(uint64(o.Seed), 0x776f726c64))
+	word := func() string { return fmt.Sprintf("%016x%016x", random.Uint64(), random.Uint64()) }
+	token, key, pathToken, secret := "pit-"+word(), word(), word(), word()
+
+	seed := make([]byte, ed25519.SeedSize)
+	for i := range seed {
+		seed[i] = byte(random.Uint32())
+	}
+	private := ed25519.NewKeyFromSeed(seed)
+	public, err := x509.MarshalPKIXPublicKey(private.Public())
+	if err != nil {
+		return nil, fmt.Errorf("webhook key: %w", err)
+	}
+
+	front, err := freeAddress()
+	if err != nil {
+		return nil, err
+	}
+	if w.NATSAddr, err = freeAddress(); err != nil {
+		return nil, err
+	}
+	for _, stage := range stageNames {
+		if w.http[stage], err = freeAddress(); err != nil {
+			return nil, err
+		}
+	}
+	w.HookURL = "http://" + front
+
+	if w.GHL, err = ghlsim.New(ghlsim.Config{
+		Locations: []ghlsim.Location{{ID: Location, Name: "Alpine Guild", CustomFields: customFields}},
+		Tokens:    []ghlsim.Token{{Value: token, LocationID: Location, Scopes: ghlsim.AllScopes()}},
+		Webhook:   ghlsim.WebhookConfig{PrivateKey: private, RetryBase: time.Second},
+		Burst:     100 * o.Limits, Daily: 200_000 * o.Limits, Seed: o.Seed,
+	}); err != nil {
+		return nil, err
+	}
+	if w.Novi, err = novisim.New(novisim.Config{
+		Keys: []string{key}, Seed: o.Seed, Timezone: time.UTC,
+		CustomFields: []novisim.CustomField{
+			{UniqueID: "5f0c1a52-0000-4000-8000-000000000001", Name: "GHL Tags", TypeName: "Text"},
+			{UniqueID: "5f0c1a52-0000-4000-8000-000000000002", Name: "Shirt size", TypeName: "Text"},
+		},
+		Groups: []novisim.Group{
+			{UniqueID: "7a3b0000-0000-4000-8000-000000000001", Name: "Board"},
+			{UniqueID: "7a3b0000-0000-4000-8000-000000000002", Name: "Lapsed", Condition: &novisim.Condition{Field: "MemberStatus", Op: "eq", Value: "expired"}},
+		},
+		Webhook:   novisim.WebhookConfig{Secret: secret, MinDelay: 50 * time.Millisecond, MaxDelay: 200 * time.Millisecond},
+		PerSecond: 20 * o.Limits, PerMinute: 600 * o.Limits, PerDay: 100_000 * o.Limits,
+	}); err != nil {
+		return nil, err
+	}
+	runCtx, stop := context.WithCancel(context.WithoutCancel(ctx))
+	w.stop = stop
+	w.g, runCtx = errgroup.WithContext(runCtx)
+	serve := func(run func(context.Context, net.Listener) error) (string, error) {
+		l, err := net.Listen("tcp", "127.0.0.1:0")
+		if err != nil {
+			return "", fmt.Errorf("simulator: %w", err)
+		}
+		w.g.Go(func() error { return run(runCtx, l) })
+		return "http://" + l.Addr().String(), nil
+	}
+	if w.GHLURL, err = serve(w.GHL.Serve); err != nil {
+		return nil, errors.Join(err, w.Close())
+	}
+	if w.NoviURL, err = serve(w.Novi.Serve); err != nil {
+		return nil, errors.Join(err, w.Close())
+	}
+	w.g.Go(func() error { return w.GHL.Run(runCtx) })
+	w.g.Go(func() error { return w.Novi.Run(runCtx) })
+	if !o.NoWebhooks {
+		w.GHL.SetWebhookURL(w.HookURL + "/hooks/ghl")
+		w.Novi.SetWebhookURL(w.HookURL + "/hooks/novi/" + pathToken)
+	}
+
+	files := map[string]string{
+		"secrets/ghl-token": token, "secrets/novi-key": key, "secrets/novi-webhook-token": pathToken, "secrets/novi-webhook-secret": secret,
+		"ghl-webhook-key.pem": string(pem.EncodeToMemory(&pem.Block{Type: "PUBLIC KEY", Bytes: public})),
+		"causeway.yaml": fmt.Sprintf(configText, w.NATSAddr, front, Tenant, w.GHLURL, Location, o.PollGHL, 100*o.Limits, 200_000*o.Limits,
+			w.NoviURL, o.CreateNovi, o.PollNovi, 20*o.Limits, 600*o.Limits, 100_000*o.Limits),
+	}
+	for name, text := range files {
+		if err := os.WriteFile(filepath.Join(o.Dir, name), []byte(text), 0o600); err != nil {
+			return nil, errors.Join(fmt.Errorf("data directory: %w", err), w.Close())
+		}
+	}
+	file, err := config.Load(w.ConfigPath)
+	if err != nil {
+		return nil, errors.Join(err, w.Close())
+	}
+	w.Lens = file.Tenants[0].Lens()
+	return w, nil
+}
+
+const configText = `# Written by causeway dev.
+nats:
+  url: nats://%s
+ingest:
+  listen: %s
+  ghl_keys: ghl-webhook-key.pem
+  per_second: 5000
+tenants:
+  - name: %s
+    ghl:
+      base_url: %s
+      location: %s
+      token: file:secrets/ghl-token
+      poll: %s
+      limits:
+        windows: [{calls: %d, per: 10s}]
+        daily: %d
+    novi:
+      base_url: %s
+      key: file:secrets/novi-key
+      webhook_token: file:secrets/novi-webhook-token
+      webhook_secret: file:secrets/novi-webhook-secret
+      create: %s
+      poll: %s
+      limits:
+        windows: [{calls: %d, per: 1s}, {calls: %d, per: 1m}]
+        daily: %d
+    custom_fields:
+      - {name: shirt_size, ghl: contact.shirt_size, novi: Shirt size}
+`
+
+// Close stops the simulators.
+func (w *World) Close() error {
+	w.stop()
+	return w.g.Wait()
+}
+
+// freeAddress returns a local address that nobody listens on now.
+func freeAddress() (string, error) {
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		return "", fmt.Errorf("find a free port: %w", err)
+	}
+	defer func() { _ = l.Close() }() // it is only a number that is wanted
+	return strings.TrimSpace(l.Addr().String()), nil
+}

@@ -78,13 +78,6 @@ func Connect(ctx context.Context, o Options) (*Conn, error) {
 	c.publishes = prometheus.NewCounterVec(prometheus.CounterOpts{
 		Name: "causeway_publishes_total", Help: "Messages published, by the first token of their subject and the broker's answer.",
 	}, []string{"to", "result"})
-	if o.Metrics != nil {
-		for _, m := range []prometheus.Collector{c.answers, c.publishes} {
-			if err := o.Metrics.Register(m); err != nil {
-				return nil, fmt.Errorf("metrics: %w", err)
-			}
-		}
-	}
 	opts := []nats.Option{nats.Name(o.Name), nats.MaxReconnects(-1), nats.ReconnectWait(250 * time.Millisecond), nats.RetryOnFailedConnect(false)}
 	if o.Credentials != "" {
 		opts = append(opts, nats.UserCredentials(o.Credentials))
@@ -109,6 +102,16 @@ func Connect(ctx context.Context, o Options) (*Conn, error) {
 	if err != nil {
 		c.nc.Close()
 		return nil, fmt.Errorf("connect to nats: %w", err)
+	}
+	if o.Metrics == nil {
+		return c, nil
+	}
+	// Only now: who couldn't connect may try again with the same registry.
+	for _, m := range []prometheus.Collector{c.answers, c.publishes} {
+		if err := o.Metrics.Register(m); err != nil {
+			c.nc.Close()
+			return nil, fmt.Errorf("metrics: %w", err)
+		}
 	}
 	return c, nil
 }

@@ -81,16 +81,17 @@ func New(c clock.Clock, l Limits) (*Budget, error) {
 		calls := max(1, int(float64(w.Calls)*l.Share))
 		// What has been saved up plus what comes in within the window must not
 		// exceed the limit, so the burst is taken off the refill.
-		burst := max(1, calls/10)
+		burst := max(1, min(calls-1, max(2, calls/10)))
 		refill := max(1, calls-burst)
 		b.buckets = append(b.buckets, rate.NewLimiter(rate.Limit(float64(refill)/w.Per.Seconds()), burst))
 	}
 	return b, nil
 }
 
-// Acquire waits until one call may be made in lane. It returns ErrDailySpent,
-// or the context's cause when ctx is done first.
-func (b *Budget) Acquire(ctx context.Context, lane Lane) error {
+// Acquire waits until n calls may be made in lane, one after the other and
+// without waiting in between; n is at most 2. It returns ErrDailySpent, or the
+// context's cause when ctx is done first.
+func (b *Budget) Acquire(ctx context.Context, lane Lane, n int) error {
 	b.mu.Lock()
 	b.waiting[lane]++
 	b.mu.Unlock()
@@ -117,7 +118,7 @@ func (b *Budget) Acquire(ctx context.Context, lane Lane) error {
 				return context.Cause(ctx)
 			}
 		}
-		delay, err := b.take()
+		delay, err := b.take(n)
 		b.mu.Unlock()
 		if err != nil || delay == 0 {
 			return err
@@ -128,8 +129,8 @@ func (b *Budget) Acquire(ctx context.Context, lane Lane) error {
 	}
 }
 
-// take takes a token of every bucket, or none and says how long to wait.
-func (b *Budget) take() (time.Duration, error) {
+// take takes n tokens of every bucket, or none and says how long to wait.
+func (b *Budget) take(n int) (time.Duration, error) {
 	now := b.clock.Now()
 	if wait := b.paused.Sub(now); wait > 0 {
 		return wait, nil
@@ -137,13 +138,13 @@ func (b *Budget) take() (time.Duration, error) {
 	if day := now.UTC().Unix() / 86400; day != b.day {
 		b.day, b.spent = day, 0
 	}
-	if b.daily > 0 && b.spent >= b.daily {
+	if b.daily > 0 && b.spent+n > b.daily {
 		return 0, ErrDailySpent
 	}
 	var wait time.Duration
 	var taken []*rate.Reservation
 	for _, l := range b.buckets {
-		r := l.ReserveN(now, 1)
+		r := l.ReserveN(now, min(n, l.Burst()))
 		wait = max(wait, r.DelayFrom(now))
 		taken = append(taken, r)
 	}
@@ -153,7 +154,7 @@ func (b *Budget) take() (time.Duration, error) {
 		}
 		return wait, nil
 	}
-	b.spent++
+	b.spent += n
 	return 0, nil
 }
 

@@ -303,7 +303,7 @@ func (w *World) judgeEdits(v *Verdict, who map[string]string, ghl, novi map[stri
 		for f, value := range e.changes {
 			if compared(f) && who[e.record] != "" {
 				k := key{who[e.record], f}
-				histories[k] = append(histories[k], step{e.system, e.human, value})
+				histories[k] = append(histories[k], step{e.system, e.human, value, e.at})
 			}
 		}
 	}
@@ -329,7 +329,7 @@ func (w *World) judgeEdits(v *Verdict, who map[string]string, ghl, novi map[stri
 		now := final[k.person]
 		if !slices.Contains(standing, now[0][k.field]) && !slices.Contains(standing, now[1][k.field]) {
 			v.LostChanges++
-			v.problem("%s: %s was last made %q by people, and is %q in ghl and %q in novi", k.person, k.field, standing, now[0][k.field], now[1][k.field])
+			v.problem("%s: %s was last made %q by people, and is %q in ghl and %q in novi; its history: %s", k.person, k.field, standing, now[0][k.field], now[1][k.field], tell(histories[k]))
 		}
 	}
 	return nil
@@ -340,6 +340,20 @@ type step struct {
 	system canonical.System
 	human  bool
 	value  string
+	at     time.Time
+}
+
+// tell says a history in words, its last eight steps.
+func tell(history []step) string {
+	var out []string
+	for _, s := range history[max(0, len(history)-8):] {
+		by := "Causeway"
+		if s.human {
+			by = "a person"
+		}
+		out = append(out, fmt.Sprintf("%s %s by %s %q", s.at.Format("04:05.000000"), s.system, by, s.value))
+	}
+	return strings.Join(out, ", ")
 }
 
 // unreplaced returns the values that people gave and nobody replaced, each

@@ -85,7 +85,7 @@ func (c *Client) do(ctx context.Context, lane budget.Lane, op, method, path stri
 	}
 	call.Header.Set("Authorization", "Bearer "+token)
 	if c.cfg.Budget != nil {
-		if err := c.cfg.Budget.Acquire(ctx, lane); err != nil {
+		if err := c.cfg.Budget.Acquire(ctx, lane, 1); err != nil {
 			return apierr.Answer{}, &apierr.Error{System: "ghl", Op: op, Class: apierr.Wait, RetryAfter: time.Minute, Message: "call budget", Err: err}
 		}
 	}

@@ -68,7 +68,9 @@ type Record struct {
 	ReadBegan time.Time
 }
 
-func (c *Client) do(ctx context.Context, lane budget.Lane, op, method, path, id string, query url.Values, body []byte, write bool) (apierr.Answer, error) {
+// do makes one call, for which it takes calls from the budget: 2 if another
+// follows that must not wait, 0 if it is the one that follows.
+func (c *Client) do(ctx context.Context, lane budget.Lane, op, method, path, id string, query url.Values, body []byte, write bool, calls int) (apierr.Answer, error) {
 	if path == "" {
 		return apierr.Answer{}, &apierr.Error{System: "novi", Op: op, Class: apierr.Invalid, Message: "no path is configured for it"}
 	}
@@ -85,8 +87,8 @@ func (c *Client) do(ctx context.Context, lane budget.Lane, op, method, path, id 
 		return apierr.Answer{}, &apierr.Error{System: "novi", Op: op, Class: apierr.Forbidden, Message: "no key", Err: err}
 	}
 	call.Header.Set("Authorization", "Basic "+key)
-	if c.cfg.Budget != nil {
-		if err := c.cfg.Budget.Acquire(ctx, lane); err != nil {
+	if c.cfg.Budget != nil && calls > 0 {
+		if err := c.cfg.Budget.Acquire(ctx, lane, calls); err != nil {
 			return apierr.Answer{}, &apierr.Error{System: "novi", Op: op, Class: apierr.Wait, RetryAfter: time.Minute, Message: "call budget", Err: err}
 		}
 	}
@@ -188,9 +190,19 @@ func (c *Client) stamp(s string) time.Time {
 
 // GetMember returns a member; Gone if there is none.
 func (c *Client) GetMember(ctx context.Context, lane budget.Lane, id string) (Record, error) {
+	return c.getMember(ctx, lane, id, 1)
+}
+
+// GetMemberToPut is GetMember for a PutMember that follows at once: the call
+// budget of both is taken before, so that nothing waits between the two.
+func (c *Client) GetMemberToPut(ctx context.Context, lane budget.Lane, id string) (Record, error) {
+	return c.getMember(ctx, lane, id, 2)
+}
+
+func (c *Client) getMember(ctx context.Context, lane budget.Lane, id string, calls int) (Record, error) {
 	const op = "get member"
 	began := c.cfg.Clock.Now()
-	a, err := c.do(ctx, lane, op, http.MethodGet, c.cfg.Paths.Member, id, nil, nil, false)
+	a, err := c.do(ctx, lane, op, http.MethodGet, c.cfg.Paths.Member, id, nil, nil, false, calls)
 	if err != nil {
 		return Record{}, err
 	}
@@ -230,7 +242,7 @@ func (c *Client) ListMembers(ctx context.Context, lane budget.Lane, r ListReques
 		q.Set("name", r.Name)
 	}
 	began := c.cfg.Clock.Now()
-	a, err := c.do(ctx, lane, op, http.MethodGet, c.cfg.Paths.Members, "", q, nil, false)
+	a, err := c.do(ctx, lane, op, http.MethodGet, c.cfg.Paths.Members, "", q, nil, false, 1)
 	if err != nil {
 		return Page{}, err
 	}
@@ -264,7 +276,7 @@ var guid = regexp.MustCompile(`[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12
 func (c *Client) CreateMember(ctx context.Context, lane budget.Lane, body json.RawMessage) (Record, error) {
 	const op = "create member"
 	began := c.cfg.Clock.Now()
-	a, err := c.do(ctx, lane, op, http.MethodPost, c.cfg.Paths.Members, "", nil, body, true)
+	a, err := c.do(ctx, lane, op, http.MethodPost, c.cfg.Paths.Members, "", nil, body, true, 1)
 	if err != nil {
 		return Record{}, err
 	}
@@ -277,10 +289,11 @@ func (c *Client) CreateMember(ctx context.Context, lane budget.Lane, body json.R
 	return Record{}, &apierr.Error{System: "novi", Op: op, Status: a.Status, Class: apierr.Ambiguous, Message: "the answer holds no id"}
 }
 
-// PutMember replaces the whole member: what body lacks becomes null (§3.4).
+// PutMember replaces the whole member, which GetMemberToPut has just read:
+// what body lacks becomes null (§3.4). Its call is paid for.
 func (c *Client) PutMember(ctx context.Context, lane budget.Lane, id string, body json.RawMessage) (Record, error) {
 	began := c.cfg.Clock.Now()
-	a, err := c.do(ctx, lane, "put member", http.MethodPut, c.cfg.Paths.Member, id, nil, body, true)
+	a, err := c.do(ctx, lane, "put member", http.MethodPut, c.cfg.Paths.Member, id, nil, body, true, 0)
 	if err != nil {
 		return Record{}, err
 	}

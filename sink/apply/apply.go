@@ -49,6 +49,10 @@ type Reading struct {
 type Destination interface {
 	// Read returns the record as it is now.
 	Read(ctx context.Context, id canonical.ExternalID) (Reading, error)
+	// ReadToUpdate is Read for an Update that follows at once: what an Update
+	// would have to wait for has been waited for before the read, because a
+	// change that comes between the two may be lost.
+	ReadToUpdate(ctx context.Context, id canonical.ExternalID) (Reading, error)
 	// Find looks for a record that was made for c: by the reference that
 	// Create leaves, else by identity key. False: there is none.
 	Find(ctx context.Context, c canonical.Contact) (Reading, bool, error)
@@ -56,7 +60,8 @@ type Destination interface {
 	// the system showed, also beside an error if a part was done.
 	Create(ctx context.Context, c canonical.Contact, p plan.Plan) ([]Reading, error)
 	// Update writes p to the record of c, like Create. now is the record as
-	// just read, or the zero value if what is known of it is fresh enough.
+	// ReadToUpdate has just read it, or the zero value if what is known of it
+	// is fresh enough.
 	Update(ctx context.Context, c canonical.Contact, p plan.Plan, now Reading) ([]Reading, error)
 	// ReadsFirst says that every update has to begin with a read.
 	ReadsFirst() bool
@@ -270,7 +275,7 @@ func (t *task) update(ctx context.Context, p plan.Plan, x plan.Expected) error {
 	}
 	var now Reading
 	if t.cfg.Destination.ReadsFirst() || !fresh {
-		now, err = t.cfg.Destination.Read(ctx, p.External)
+		now, err = t.cfg.Destination.ReadToUpdate(ctx, p.External)
 		if err == nil && t.moved(x, now) {
 			return t.yield(ctx, out, now)
 		}

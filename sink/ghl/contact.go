@@ -81,6 +81,11 @@ func (d *Destination) Read(ctx context.Context, id canonical.ExternalID) (apply.
 	return d.reading(r, ids, false), nil
 }
 
+// ReadToUpdate is Read: GHL's writes name the fields that they change.
+func (d *Destination) ReadToUpdate(ctx context.Context, id canonical.ExternalID) (apply.Reading, error) {
+	return d.Read(ctx, id)
+}
+
 // Find looks the contact up by e-mail or phone, as the location's duplicate
 // rule does, and where it has neither by the reference that Create leaves.
 func (d *Destination) Find(ctx context.Context, c canonical.Contact) (apply.Reading, bool, error) {

@@ -44,6 +44,16 @@ func (d *Destination) Read(ctx context.Context, id canonical.ExternalID) (apply.
 	return reading(r), nil
 }
 
+// ReadToUpdate returns the member as it is now; the calls of the read and of
+// the write are taken from the budget together.
+func (d *Destination) ReadToUpdate(ctx context.Context, id canonical.ExternalID) (apply.Reading, error) {
+	r, err := d.client.GetMemberToPut(ctx, budget.Live, string(id))
+	if err != nil {
+		return apply.Reading{}, err
+	}
+	return reading(r), nil
+}
+
 // Find looks the member up by e-mail, else by name, and takes the one that
 // carries the reference that Create leaves, or whose e-mail is the contact's.
 func (d *Destination) Find(ctx context.Context, c canonical.Contact) (apply.Reading, bool, error) {

@@ -17,7 +17,8 @@ const (
 )
 
 // List returns one page of the search, by date of modification or, for all of
-// them, by date of creation (§3.3).
+// them, by date of creation (§3.3). Rows lack dndSettings (#31), and with them
+// the opt-outs, so they are partial.
 func (r *Reader) List(ctx context.Context, q poll.Query) (poll.Page, error) {
 	req := ghlapi.SearchRequest{PageLimit: pageLimit, SearchAfter: q.Cursor, Sort: []ghlapi.Sort{{Field: "dateAdded", Direction: "asc"}}}
 	if !q.Since.IsZero() {
@@ -29,7 +30,7 @@ func (r *Reader) List(ctx context.Context, q poll.Query) (poll.Page, error) {
 	if err != nil {
 		return poll.Page{}, err
 	}
-	page := poll.Page{}
+	page := poll.Page{Partial: true}
 	for _, rec := range found.Contacts {
 		rec.ReadBegan = rec.ReadBegan.Add(-indexLag)
 		o, err := r.observe(ctx, rec, observation.GHLContactSearch, q.Lane)

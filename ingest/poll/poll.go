@@ -43,6 +43,9 @@ type Query struct {
 type Page struct {
 	// Observations lack Tenant, Kind and Via, which are the walk's to set.
 	Observations []observation.Observation
+	// Partial says that rows lack fields that only a fetch shows. Then a notice
+	// follows each row that is new, so that the record is fetched as well.
+	Partial bool
 	// Next is where the next page begins; nil if this was the last.
 	Next json.RawMessage
 }
@@ -231,7 +234,7 @@ func (w *walker) page(ctx context.Context) (more bool, err error) {
 	if err != nil {
 		return false, fmt.Errorf("list %s contacts: %w", w.System, err)
 	}
-	if err := w.publish(ctx, page.Observations, via); err != nil {
+	if err := w.publish(ctx, page, via); err != nil {
 		return false, err
 	}
 	w.errs = 0
@@ -256,7 +259,7 @@ func (w *walker) page(ctx context.Context) (more bool, err error) {
 }
 
 // publish stores what has not been seen just so, and waits for every PubAck.
-func (w *walker) publish(ctx context.Context, list []observation.Observation, via observation.Via) error {
+func (w *walker) publish(ctx context.Context, page Page, via observation.Via) error {
 	var (
 		wg    sync.WaitGroup
 		mu    sync.Mutex
@@ -269,33 +272,43 @@ func (w *walker) publish(ctx context.Context, list []observation.Observation, vi
 			first = fmt.Errorf("publish %s contact: %w", w.System, err)
 		}
 	}
-	sums := make([]uint64, len(list))
-	for i := range list {
-		o := list[i]
-		o.System, o.Tenant, o.Kind, o.Via = w.System, w.Tenant, canonical.KindContact, via
-		sums[i] = maphash.Bytes(w.seed, o.Record)
-		if was, ok := w.seen.Get(o.ExternalID); ok && was == sums[i] {
-			continue
-		}
+	send := func(o observation.Observation, id string) bool {
 		body, err := o.Encode()
 		if err != nil {
 			fail(err)
-			break
+			return false
 		}
 		wg.Add(1)
-		err = w.Bus.PublishAsync(ctx, bus.Message{Subject: streams.Raw(o), ID: o.Key(), Data: body}, func(_ bus.Ack, err error) {
+		err = w.Bus.PublishAsync(ctx, bus.Message{Subject: streams.Raw(o), ID: id, Data: body}, func(_ bus.Ack, err error) {
 			fail(err)
 			wg.Done()
 		})
 		if err != nil {
 			wg.Done()
 			fail(err)
+		}
+		return err == nil
+	}
+	sums := make([]uint64, len(page.Observations))
+	for i, o := range page.Observations {
+		o.System, o.Tenant, o.Kind, o.Via = w.System, w.Tenant, canonical.KindContact, via
+		sums[i] = maphash.Bytes(w.seed, o.Record)
+		if was, ok := w.seen.Get(o.ExternalID); ok && was == sums[i] {
+			continue
+		}
+		key := o.Key()
+		ok := send(o, key)
+		if ok && page.Partial {
+			ok = send(observation.Observation{System: o.System, Tenant: o.Tenant, Kind: o.Kind, ExternalID: o.ExternalID,
+				Via: observation.Notice, Modified: o.Modified}, key+"-notice")
+		}
+		if !ok {
 			break
 		}
 	}
 	wg.Wait()
 	if first == nil {
-		for i, o := range list {
+		for i, o := range page.Observations {
 			w.seen.Add(o.ExternalID, sums[i])
 		}
 	}

@@ -24,7 +24,7 @@ const keepAlive = 8 * time.Second
 // What is waiting is bounded by the consumer's limit of unacked messages. When
 // ctx is done, what runs is finished and what waits is given back.
 func Coalesce(ctx context.Context, c Consumer, clk clock.Clock, sub Subscription, workers int, key func(Stored) string, work func(ctx context.Context, newest Stored, count int) error) error {
-	q := &coalescer{waiting: map[string][]*Delivery{}, running: map[string]bool{}, wake: make(chan struct{}, workers)}
+	q := &coalescer{waiting: map[string][]*Delivery{}, running: map[string][]*Delivery{}, wake: make(chan struct{}, workers)}
 	runCtx, stop := context.WithCancel(context.WithoutCancel(ctx))
 	defer stop()
 	var pool errgroup.Group
@@ -44,10 +44,10 @@ func Coalesce(ctx context.Context, c Consumer, clk clock.Clock, sub Subscription
 					}
 				}
 				err := work(runCtx, newest.Stored, count)
+				q.finished(k)
 				for _, d := range batch {
 					d.Done(err)
 				}
-				q.finished(k)
 			}
 		})
 	}
@@ -71,14 +71,14 @@ func Coalesce(ctx context.Context, c Consumer, clk clock.Clock, sub Subscription
 type coalescer struct {
 	mu      sync.Mutex
 	waiting map[string][]*Delivery
-	running map[string]bool
-	ready   []string // keys that wait and don't run
+	running map[string][]*Delivery // what is being worked on
+	ready   []string               // keys that wait and don't run
 	wake    chan struct{}
 }
 
 func (q *coalescer) add(key string, d *Delivery) {
 	q.mu.Lock()
-	if len(q.waiting[key]) == 0 && !q.running[key] {
+	if len(q.waiting[key]) == 0 && q.running[key] == nil {
 		q.ready = append(q.ready, key)
 	}
 	q.waiting[key] = append(q.waiting[key], d)
@@ -108,7 +108,7 @@ func (q *coalescer) next(done <-chan struct{}) (string, []*Delivery) {
 			q.ready = q.ready[1:]
 			batch := q.waiting[key]
 			delete(q.waiting, key)
-			q.running[key] = true
+			q.running[key] = batch
 			more := len(q.ready) > 0
 			q.mu.Unlock()
 			if more {
@@ -138,9 +138,11 @@ func (q *coalescer) finished(key string) {
 func (q *coalescer) keepAlive() {
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	for _, batch := range q.waiting {
-		for _, d := range batch {
-			d.InProgress()
+	for _, batches := range []map[string][]*Delivery{q.waiting, q.running} {
+		for _, batch := range batches {
+			for _, d := range batch {
+				d.InProgress()
+			}
 		}
 	}
 }

@@ -149,12 +149,9 @@ type Play struct {
 	Limits int
 }
 
-// settle is how long nothing may happen before it counts as quiet; watch is
-// how long echoes are then waited for, in which both polls come round.
-const (
-	settle = 1500 * time.Millisecond
-	watch  = 4 * time.Second
-)
+// watch is how long echoes are waited for once it is quiet, in which both polls
+// come round.
+const watch = 4 * time.Second
 
 // Run plays p and returns the report.
 func (w *World) Run(ctx context.Context, p Play) (Report, error) {
@@ -176,7 +173,7 @@ func (w *World) Run(ctx context.Context, p Play) (Report, error) {
 		return Report{}, err
 	}
 	defer c.Close()
-	if err := w.Quiet(ctx, c, settle); err != nil {
+	if err := w.Quiet(ctx, c, w.settle); err != nil {
 		return Report{}, err
 	}
 	people.Meet()
@@ -193,14 +190,14 @@ func (w *World) Run(ctx context.Context, p Play) (Report, error) {
 			return Report{}, err
 		}
 	}
-	if err := w.Quiet(ctx, c, settle); err != nil {
+	if err := w.Quiet(ctx, c, w.settle); err != nil {
 		return Report{}, err
 	}
 	writes := w.apiWrites()
 	if err := clock.Sleep(ctx, clock.System{}, watch); err != nil {
 		return Report{}, err
 	}
-	if err := w.Quiet(ctx, c, settle); err != nil {
+	if err := w.Quiet(ctx, c, w.settle); err != nil {
 		return Report{}, err
 	}
 	r, err := w.report(ctx, c, writes)

@@ -28,6 +28,9 @@ const (
 	Location = "LocAlpineGuild000001"
 )
 
+// indexLag is how far GHL's search is behind.
+const indexLag = 2 * time.Second
+
 // customFields of the location, as the default mapping expects them.
 var customFields = []ghlsim.CustomField{
 	{ID: "cfJobTitle0000000001", Name: "Job Title", Key: "contact.job_title"},
@@ -70,7 +73,8 @@ type World struct {
 	NATSAddr   string
 	Seed       int64
 
-	http map[string]string // health addresses by stage
+	http   map[string]string // health addresses by stage
+	settle time.Duration     // how long nothing may happen before it counts as quiet
 	stop context.CancelFunc
 	g    *errgroup.Group
 }
@@ -90,7 +94,12 @@ func NewWorld(ctx context.Context, o Options) (*World, error) {
 	if err := os.MkdirAll(filepath.Join(o.Dir, "secrets"), 0o700); err != nil {
 		return nil, fmt.Errorf("data directory: %w", err)
 	}
-	w := &World{Dir: o.Dir, ConfigPath: filepath.Join(o.Dir, "causeway.yaml"), Seed: o.Seed, http: map[string]string{}}
+	w := &World{Dir: o.Dir, ConfigPath: filepath.Join(o.Dir, "causeway.yaml"), Seed: o.Seed, http: map[string]string{}, settle: 1500 * time.Millisecond}
+	if o.NoWebhooks {
+		// A change is seen when the polls have come round and the search index
+		// has caught up.
+		w.settle += indexLag + 2*max(o.PollGHL, o.PollNovi)
+	}
 	random := rand.New(rand.NewPCG(uint64(o.Seed), 0x776f726c64))
 	word := func() string { return fmt.Sprintf("%016x%016x", random.Uint64(), random.Uint64()) }
 	token, key, pathToken, secret := "pit-"+word(), word(), word(), word()

@@ -1,0 +1,130 @@
+package e2e_test
+
+import (
+	"bytes"
+	"context"
+	"io"
+	"net/http"
+	"strings"
+	"testing"
+	"time"
+
+	cloudevents "github.com/cloudevents/sdk-go/v2"
+	"github.com/cloudevents/sdk-go/v2/binding"
+	cehttp "github.com/cloudevents/sdk-go/v2/protocol/http"
+	"github.com/nats-io/nats.go/jetstream"
+
+	"github.com/causeway-sync/causeway/internal/dev"
+	"github.com/causeway-sync/causeway/schemas"
+	"github.com/causeway-sync/causeway/schemas/canonical"
+	"github.com/causeway-sync/causeway/streams"
+)
+
+func TestContactsAndTagsTravelBothWays(t *testing.T) {
+	w := world(t, dev.Options{PollGHL: time.Second, PollNovi: time.Second})
+	r, err := w.Run(t.Context(), dev.Play{Contacts: 40, Changes: 80, Pace: 20 * time.Millisecond, Start: func() error { here(t, w); return nil }})
+	good(t, r, err)
+
+	c := connect(t, w)
+	messageTypes := map[string]string{streams.RAW: "causeway.observation.v1", streams.EFFECTS: "causeway.effect.v1", streams.DEAD: "causeway.dead_letter.v1"}
+	for stream, messageType := range messageTypes {
+		t.Run(stream+" validates", func(t *testing.T) {
+			n := 0
+			everything(t.Context(), t, c, stream, func(m jetstream.Msg) {
+				n++
+				if err := schemas.Validate(messageType, m.Data()); err != nil {
+					t.Errorf("%s: %v", m.Subject(), err)
+				}
+				if _, err := streams.Parse(m.Subject()); err != nil {
+					t.Error(err)
+				}
+				private(t, m.Subject())
+			})
+			if n == 0 && stream != streams.DEAD {
+				t.Error("nothing was published")
+			}
+		})
+	}
+
+	t.Run("a CloudEvents subscriber reads every event", func(t *testing.T) {
+		versions := map[string]uint64{}
+		types := map[string]int{}
+		everything(t.Context(), t, c, streams.CANONICAL, func(m jetstream.Msg) {
+			event, err := read(m)
+			if err != nil {
+				t.Fatalf("%s: %v", m.Subject(), err)
+			}
+			if err := event.Validate(); err != nil {
+				t.Errorf("%s: %v", m.Subject(), err)
+			}
+			if err := schemas.Validate(event.Type(), event.Data()); err != nil {
+				t.Errorf("%s: %v", m.Subject(), err)
+			}
+			types[event.Type()]++
+			private(t, m.Subject())
+			if !strings.HasPrefix(m.Subject(), "canonical.contact.") {
+				return
+			}
+			var body canonical.ContactEvent
+			if err := event.DataAs(&body); err != nil {
+				t.Fatal(err)
+			}
+			if got, want := event.Subject(), string(body.Contact.ID); got != want {
+				t.Errorf("%s: its subject is %q, its contact %q", m.Subject(), got, want)
+			}
+			if versions[event.Subject()]++; body.Version != versions[event.Subject()] {
+				t.Errorf("%s: version %d comes as number %d", m.Subject(), body.Version, versions[event.Subject()])
+			}
+		})
+		for _, want := range []string{"causeway.contact.created.v1", "causeway.contact.updated.v1", "causeway.tag.added.v1", "causeway.tag.removed.v1"} {
+			if types[want] == 0 {
+				t.Errorf("no %s was seen, only %v", want, types)
+			}
+		}
+	})
+}
+
+// read reads a message of CANONICAL with the public CloudEvents SDK: the
+// headers are those of its HTTP binding in binary mode.
+func read(m jetstream.Msg) (*cloudevents.Event, error) {
+	header := http.Header{}
+	for k, v := range m.Headers() {
+		header[http.CanonicalHeaderKey(k)] = v
+	}
+	message := cehttp.NewMessage(header, io.NopCloser(bytes.NewReader(m.Data())))
+	return binding.ToEvent(context.Background(), message)
+}
+
+// private fails if a subject shows an e-mail address, a number or a name.
+func private(t *testing.T, subject string) {
+	t.Helper()
+	if strings.ContainsAny(subject, "@+ ") || strings.Contains(subject, "example") {
+		t.Errorf("the subject %q shows who it is about", subject)
+	}
+}
+
+func TestPollingAlone(t *testing.T) {
+	w := world(t, dev.Options{PollGHL: 300 * time.Millisecond, PollNovi: 300 * time.Millisecond, NoWebhooks: true})
+	r, err := w.Run(t.Context(), dev.Play{Contacts: 20, Changes: 20, Pace: 20 * time.Millisecond, Start: func() error { here(t, w); return nil }})
+	good(t, r, err)
+}
+
+// TestRestartedStages stops and starts each stage in this process while
+// changes are made, so that the race detector sees it.
+func TestRestartedStages(t *testing.T) {
+	w := world(t, dev.Options{PollGHL: time.Second, PollNovi: time.Second, Seed: 3})
+	var h *dev.Here
+	order := []string{"transform", "sink", "ingest"}
+	r, err := w.Run(t.Context(), dev.Play{Contacts: 20, Changes: 60, Pace: 20 * time.Millisecond,
+		Start: func() error { h = here(t, w); return nil },
+		Between: func(i int) error {
+			if i%20 != 10 {
+				return nil
+			}
+			if err := h.StopStage(order[i/20]); err != nil {
+				return err
+			}
+			return h.Start(t.Context(), order[i/20])
+		}})
+	good(t, r, err)
+}

@@ -75,8 +75,8 @@ type World struct {
 
 	http   map[string]string // health addresses by stage
 	settle time.Duration     // how long nothing may happen before it counts as quiet
-	stop context.CancelFunc
-	g    *errgroup.Group
+	stop   context.CancelFunc
+	g      *errgroup.Group
 }
 
 // NewWorld starts the simulators and writes the configuration. Close stops

@@ -168,17 +168,23 @@ func (s *Server) list(w http.ResponseWriter, r *http.Request, _ []byte) {
 			since = time.Date(y, m, d, 0, 0, 0, 0, s.conf.Timezone)
 		}
 	}
-	offset, size := number(r, "offset", 0), min(number(r, "pageSize", 50), 1000)
+	total, results := s.page(q.Get("email"), q.Get("name"), since, number(r, "offset", 0), min(number(r, "pageSize", 50), 1000))
+	reply(w, http.StatusOK, map[string]any{"TotalCount": total, "Results": results})
+}
+
+// page returns how many members meet the filters, and size of them from
+// offset on, by internal id.
+func (s *Server) page(email, name string, since time.Time, offset, size int) (total int, results []any) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	total, results := 0, []any{}
 	same := func(m *member, field, want string) bool {
 		have, _ := m.values[field].(string)
 		return want == "" || strings.EqualFold(have, want)
 	}
+	results = []any{}
 	for _, id := range s.order {
 		m := s.members[id]
-		if m.modified.Before(since) || !same(m, "Email", q.Get("email")) || !same(m, "Name", q.Get("name")) {
+		if m.modified.Before(since) || !same(m, "Email", email) || !same(m, "Name", name) {
 			continue
 		}
 		if total >= offset && len(results) < size {
@@ -186,7 +192,7 @@ func (s *Server) list(w http.ResponseWriter, r *http.Request, _ []byte) {
 		}
 		total++
 	}
-	reply(w, http.StatusOK, map[string]any{"TotalCount": total, "Results": results})
+	return total, results
 }
 
 func (s *Server) simpleList(w http.ResponseWriter, _ *http.Request, _ []byte) {

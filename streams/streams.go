@@ -50,14 +50,14 @@ func Transform() Consumer {
 // Hydrate is a tenant's durable consumer on RAW notices.
 func Hydrate(tenant canonical.Tenant) Consumer {
 	return Consumer{Stream: RAW, Durable: "hydrate-" + string(tenant), Pinned: true,
-		Filters: []string{"raw.*." + string(tenant) + ".*.*.notice"}}
+		Filters: []string{"raw.*." + Token(string(tenant)) + ".*.*.notice"}}
 }
 
 // Sink is a tenant's durable consumer on CANONICAL for one destination, so
 // that a tenant's lag, pause and rate are its own.
 func Sink(system canonical.System, tenant canonical.Tenant) Consumer {
 	return Consumer{Stream: CANONICAL, Durable: "sink-" + string(system) + "-" + string(tenant), Pinned: true,
-		Filters: []string{"canonical.contact." + string(tenant) + ".*.*"}}
+		Filters: []string{"canonical.contact." + Token(string(tenant)) + ".*.*"}}
 }
 
 // Tags is the durable consumer that derives tag events from contact events.

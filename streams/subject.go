@@ -1,6 +1,7 @@
 package streams
 
 import (
+	"cmp"
 	"encoding/hex"
 	"fmt"
 	"strings"
@@ -53,40 +54,42 @@ func plain(s string) bool {
 	return true
 }
 
+// subject joins parts, each encoded, so that nothing in one reaches the next.
+func subject(parts ...string) string {
+	for i, p := range parts {
+		parts[i] = Token(p)
+	}
+	return strings.Join(parts, ".")
+}
+
 // Raw returns the subject of an observation:
 // raw.<system>.<tenant>.<kind>.<external id>.<via>.
 func Raw(o observation.Observation) string {
-	return strings.Join([]string{"raw", string(o.System), string(o.Tenant), string(o.Kind), Token(string(o.ExternalID)), string(o.Via)}, ".")
+	return subject("raw", string(o.System), string(o.Tenant), string(o.Kind), string(o.ExternalID), string(o.Via))
 }
 
 // Canonical returns the subject of an event:
 // canonical.<kind>.<tenant>.<canonical id>.<op>.
 func Canonical(kind canonical.Kind, tenant canonical.Tenant, id canonical.CanonicalID, op canonical.Op) string {
-	return strings.Join([]string{"canonical", string(kind), string(tenant), Token(string(id)), string(op)}, ".")
+	return subject("canonical", string(kind), string(tenant), string(id), string(op))
 }
 
 // Entity returns the wildcard over all of an entity's events. Every writer
 // expects its last sequence over this very subject.
 func Entity(kind canonical.Kind, tenant canonical.Tenant, id canonical.CanonicalID) string {
-	return strings.Join([]string{"canonical", string(kind), string(tenant), Token(string(id)), "*"}, ".")
+	return subject("canonical", string(kind), string(tenant), string(id)) + ".*"
 }
 
 // Effect returns the subject of the sink's record for an entity at a
 // destination: effects.<system>.<tenant>.<kind>.<canonical id>.
 func Effect(system canonical.System, tenant canonical.Tenant, kind canonical.Kind, id canonical.CanonicalID) string {
-	return strings.Join([]string{"effects", string(system), string(tenant), string(kind), Token(string(id))}, ".")
+	return subject("effects", string(system), string(tenant), string(kind), string(id))
 }
 
 // Dead returns the subject of a dead letter: dead.<stage>.<tenant>.<kind>.<id>.
 // An unknown tenant or kind is the token "unknown".
 func Dead(stage string, tenant canonical.Tenant, kind canonical.Kind, id string) string {
-	or := func(s string) string {
-		if s == "" {
-			return "unknown"
-		}
-		return Token(s)
-	}
-	return strings.Join([]string{"dead", Token(stage), or(string(tenant)), or(string(kind)), Token(id)}, ".")
+	return subject("dead", stage, cmp.Or(string(tenant), "unknown"), cmp.Or(string(kind), "unknown"), id)
 }
 
 // Parsed is what a subject says. Only the fields that its stream has are set.
@@ -101,35 +104,24 @@ type Parsed struct {
 	Stage  string
 }
 
-// Parse reads a subject that this package built.
+// Parse reads a subject that this package built. It refuses any other.
 func Parse(subject string) (Parsed, error) {
 	t := strings.Split(subject, ".")
-	var p Parsed
-	var id string
-	switch {
-	case t[0] == "raw" && len(t) == 6:
-		p = Parsed{System: canonical.System(t[1]), Tenant: canonical.Tenant(t[2]), Kind: canonical.Kind(t[3]), Via: observation.Via(t[5])}
-		id = t[4]
-	case t[0] == "canonical" && len(t) == 5:
-		p = Parsed{Kind: canonical.Kind(t[1]), Tenant: canonical.Tenant(t[2]), Op: canonical.Op(t[4])}
-		id = t[3]
-	case t[0] == "effects" && len(t) == 5:
-		p = Parsed{System: canonical.System(t[1]), Tenant: canonical.Tenant(t[2]), Kind: canonical.Kind(t[3])}
-		id = t[4]
-	case t[0] == "dead" && len(t) == 5:
-		stage, err := ParseToken(t[1])
-		if err != nil {
+	for i := range t {
+		var err error
+		if t[i], err = ParseToken(t[i]); err != nil {
 			return Parsed{}, err
 		}
-		p = Parsed{Stage: stage, Tenant: canonical.Tenant(t[2]), Kind: canonical.Kind(t[3])}
-		id = t[4]
-	default:
-		return Parsed{}, fmt.Errorf("parse subject: %d tokens starting with %q are no subject of ours", len(t), t[0])
 	}
-	decoded, err := ParseToken(id)
-	if err != nil {
-		return Parsed{}, err
+	switch {
+	case t[0] == "raw" && len(t) == 6:
+		return Parsed{Stream: t[0], System: canonical.System(t[1]), Tenant: canonical.Tenant(t[2]), Kind: canonical.Kind(t[3]), ID: t[4], Via: observation.Via(t[5])}, nil
+	case t[0] == "canonical" && len(t) == 5:
+		return Parsed{Stream: t[0], Kind: canonical.Kind(t[1]), Tenant: canonical.Tenant(t[2]), ID: t[3], Op: canonical.Op(t[4])}, nil
+	case t[0] == "effects" && len(t) == 5:
+		return Parsed{Stream: t[0], System: canonical.System(t[1]), Tenant: canonical.Tenant(t[2]), Kind: canonical.Kind(t[3]), ID: t[4]}, nil
+	case t[0] == "dead" && len(t) == 5:
+		return Parsed{Stream: t[0], Stage: t[1], Tenant: canonical.Tenant(t[2]), Kind: canonical.Kind(t[3]), ID: t[4]}, nil
 	}
-	p.Stream, p.ID = t[0], decoded
-	return p, nil
+	return Parsed{}, fmt.Errorf("parse subject: %d tokens starting with %q are no subject of ours", len(t), t[0])
 }

@@ -17,7 +17,8 @@ func Streams() []jetstream.StreamConfig {
 	common := func(c jetstream.StreamConfig) jetstream.StreamConfig {
 		c.Storage = jetstream.FileStorage
 		c.Retention = jetstream.LimitsPolicy
-		c.AllowDirect = true // states are read by the last message of a subject
+		c.AllowDirect = true                    // states are read by the last message of a subject
+		c.Compression = jetstream.S2Compression // whole records, version after version: very alike
 		c.Replicas = 1
 		return c
 	}
@@ -27,8 +28,7 @@ func Streams() []jetstream.StreamConfig {
 			MaxAge: 30 * day, // a replay reaches that far back
 			// GHL repeats a delivery for an hour and more; within ten minutes the
 			// server drops the copy, after that the merge does.
-			Duplicates:  10 * time.Minute,
-			Compression: jetstream.S2Compression, // whole records, very alike
+			Duplicates: 10 * time.Minute,
 		}),
 		common(jetstream.StreamConfig{
 			Name: CANONICAL, Subjects: []string{"canonical.>"}, Description: "what is true",

@@ -278,7 +278,7 @@ func (m *merger) win(f, value, current string, conflict bool) {
 
 func (m *merger) lose(f, value, current, reason string) {
 	m.next.Changes = append(m.next.Changes, canonical.Change{
-		Field: f, From: current, To: current, Origin: m.next.Sync.Stamps[f].Origin, At: micros(m.changedAt()),
+		Field: f, From: current, To: current, Origin: m.next.Sync.Stamps[f].Origin, At: micros(m.next.Sync.Stamps[f].At),
 		Conflict: &canonical.Conflict{Lost: value, Origin: m.seen.System, Reason: reason},
 	})
 	m.dirty = true

@@ -1,0 +1,183 @@
+package merge_test
+
+import (
+	"bufio"
+	"bytes"
+	"encoding/json"
+	"flag"
+	"fmt"
+	"maps"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+	"golang.org/x/tools/txtar"
+
+	"github.com/causeway-sync/causeway/internal/mapping"
+	"github.com/causeway-sync/causeway/schemas/canonical"
+	"github.com/causeway-sync/causeway/schemas/observation"
+	"github.com/causeway-sync/causeway/transform/merge"
+)
+
+var update = flag.Bool("update", false, "rewrite what the stories end with")
+
+// sight is one line of a story's observations. Times are hh:mm of one day.
+type sight struct {
+	System   canonical.System  `json:"system"`
+	Via      observation.Via   `json:"via"`      // default fetch
+	Modified string            `json:"modified"` // the record's own time; none if empty
+	Read     string            `json:"read"`     // when the read began
+	Fields   map[string]string `json:"fields"`   // what is covered
+	Tags     *[]string         `json:"tags"`     // not covered if missing
+	Grouped  bool              `json:"grouped"`  // the tags that come from groups are covered
+	Fold     bool              `json:"fold"`     // the index may fold case
+	Wrote    map[string]string `json:"wrote"`
+	Atomic   bool              `json:"atomic"`
+	Absent   bool              `json:"absent"`
+	External string            `json:"id"` // default: the system's first letter and 1
+}
+
+func clockTime(t *testing.T, s string) int64 {
+	t.Helper()
+	if s == "" {
+		return 0
+	}
+	at, err := time.Parse("2006-01-02 15:04", "2026-11-01 "+s)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return at.UnixMicro()
+}
+
+func (s sight) seen(t *testing.T, seq int) merge.Seen {
+	t.Helper()
+	out := merge.Seen{System: s.System, External: canonical.ExternalID(s.External), Via: s.Via, Absent: s.Absent, Wrote: s.Wrote, Atomic: s.Atomic,
+		Shown: mapping.Shown{Fields: s.Fields, Fold: s.Fold, Grouped: s.Grouped, Tagged: s.Tags != nil},
+		At:    canonical.Read{Modified: clockTime(t, s.Modified), AsOf: clockTime(t, s.Read), Seq: uint64(seq)}}
+	if s.Tags != nil {
+		out.Shown.Tags = *s.Tags
+	}
+	if out.Via == "" {
+		out.Via = observation.Fetch
+	}
+	if out.External == "" {
+		out.External = canonical.ExternalID(s.System[:1] + "1")
+	}
+	return out
+}
+
+// TestStories plays each story of testdata: the observations of a person, in
+// the order of RAW, and for each what it led to; then what is true in the end
+// and what each system would have to be written.
+func TestStories(t *testing.T) {
+	files, err := filepath.Glob("testdata/*.txtar")
+	if err != nil || len(files) == 0 {
+		t.Fatalf("no stories: %v", err)
+	}
+	for _, file := range files {
+		t.Run(strings.TrimSuffix(filepath.Base(file), ".txtar"), func(t *testing.T) {
+			archive, err := txtar.ParseFile(file)
+			if err != nil {
+				t.Fatal(err)
+			}
+			var got bytes.Buffer
+			state := canonical.ContactEvent{}
+			state.Contact.ID = canonical.NewID(tenant, canonical.KindContact, canonical.GHL, "g1")
+			seq := 0
+			lines := bufio.NewScanner(bytes.NewReader(section(t, archive, "observations")))
+			for lines.Scan() {
+				if len(bytes.TrimSpace(lines.Bytes())) == 0 {
+					continue
+				}
+				var s sight
+				d := json.NewDecoder(bytes.NewReader(lines.Bytes()))
+				d.DisallowUnknownFields()
+				if err := d.Decode(&s); err != nil {
+					t.Fatalf("%s: %v", lines.Text(), err)
+				}
+				seq++
+				next, out := merge.Contact(state, s.seen(t, seq), merge.Policy{Lens: lens})
+				tell(&got, seq, next, out)
+				state = next
+			}
+			end(&got, state)
+			if *update {
+				for i := range archive.Files {
+					if archive.Files[i].Name == "want" {
+						archive.Files[i].Data = got.Bytes()
+					}
+				}
+				if err := os.WriteFile(file, txtar.Format(archive), 0o644); err != nil {
+					t.Fatal(err)
+				}
+			}
+			if d := cmp.Diff(string(section(t, archive, "want")), got.String()); d != "" {
+				t.Errorf("%s%s", archive.Comment, d)
+			}
+		})
+	}
+}
+
+func section(t *testing.T, a *txtar.Archive, name string) []byte {
+	t.Helper()
+	for _, f := range a.Files {
+		if f.Name == name {
+			return f.Data
+		}
+	}
+	t.Fatalf("the story has no %s", name)
+	return nil
+}
+
+func tell(w *bytes.Buffer, seq int, e canonical.ContactEvent, out merge.Outcome) {
+	if out.Op == "" {
+		fmt.Fprintf(w, "%d: nothing\n", seq)
+		return
+	}
+	fmt.Fprintf(w, "%d: %s, version %d, from %s\n", seq, out.Op, e.Version, out.Origin)
+	for _, c := range e.Changes {
+		fmt.Fprintf(w, "   %s: %q → %q by %s at %s", c.Field, c.From, c.To, c.Origin, c.At.Format("15:04"))
+		if c.Conflict != nil {
+			fmt.Fprintf(w, "; %q of %s lost (%s)", c.Conflict.Lost, c.Conflict.Origin, c.Conflict.Reason)
+		}
+		fmt.Fprintln(w)
+	}
+}
+
+// end tells what is true and what the systems don't show yet.
+func end(w *bytes.Buffer, e canonical.ContactEvent) {
+	fmt.Fprintln(w, "in the end:")
+	for _, f := range canonical.ContactFields() {
+		if v := e.Contact.Field(f); v != "" {
+			fmt.Fprintf(w, "   %s: %s\n", f, v)
+		}
+	}
+	if len(e.Contact.Tags) > 0 {
+		fmt.Fprintf(w, "   tags: %s\n", strings.Join(e.Contact.Tags, ", "))
+	}
+	for _, s := range systems {
+		base, known := e.Sync.Base[s]
+		if !known || base.Gone {
+			fmt.Fprintf(w, "%s has no record\n", s)
+			continue
+		}
+		want := lens.Project(e.Contact, s, false)
+		for _, f := range slices.Sorted(maps.Keys(want.Fields)) {
+			shown := base.Fields[f]
+			if r, ok := e.Sync.Rendered[s][f]; ok && r.Shown == shown {
+				shown = r.Value
+			}
+			if shown != want.Fields[f] {
+				fmt.Fprintf(w, "%s is to show %s: %q\n", s, f, want.Fields[f])
+			}
+		}
+		shown := slices.DeleteFunc(slices.Clone(base.Tags), func(tag string) bool { return s == canonical.Novi && lens.FromGroup(tag) })
+		if !slices.Equal(shown, want.Tags) && base.Tagged {
+			fmt.Fprintf(w, "%s is to show tags: %s\n", s, strings.Join(want.Tags, ", "))
+		}
+	}
+}

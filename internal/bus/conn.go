@@ -469,5 +469,9 @@ func (k kv) Delete(ctx context.Context, key string, rev uint64) error {
 	if rev > 0 {
 		opts = append(opts, jetstream.LastRevision(rev))
 	}
-	return kvError(k.b.Delete(ctx, key, opts...))
+	err := k.b.Delete(ctx, key, opts...)
+	if errors.Is(err, jetstream.ErrKeyExists) {
+		return ErrWrongSequence
+	}
+	return kvError(err)
 }

@@ -1,0 +1,480 @@
+package bus_test
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/nats-io/nats.go/jetstream"
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/rs/zerolog"
+
+	"github.com/causeway-sync/causeway/internal/bus"
+	"github.com/causeway-sync/causeway/internal/clock"
+	"github.com/causeway-sync/causeway/internal/natsembed"
+	"github.com/causeway-sync/causeway/schemas/canonical"
+	"github.com/causeway-sync/causeway/schemas/envelope"
+	"github.com/causeway-sync/causeway/streams"
+)
+
+func broker(t *testing.T) *natsembed.Server {
+	t.Helper()
+	s, err := natsembed.Start(natsembed.Options{StoreDir: t.TempDir()})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(s.Shutdown)
+	return s
+}
+
+func connect(t *testing.T, s *natsembed.Server) *bus.Conn {
+	t.Helper()
+	c, err := bus.Connect(t.Context(), bus.Options{URL: s.URL(), Name: t.Name(), Logger: zerolog.Nop()})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(c.Close)
+	if _, err := streams.Ensure(t.Context(), c.JetStream()); err != nil {
+		t.Fatal(err)
+	}
+	return c
+}
+
+func publish(t *testing.T, c *bus.Conn, m bus.Message) bus.Ack {
+	t.Helper()
+	a, err := c.Publish(t.Context(), m)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return a
+}
+
+const subject = "raw.ghl.a.contact.x.fetch"
+
+func TestPublish(t *testing.T) {
+	c := connect(t, broker(t))
+	t.Run("an id that was seen is told so", func(t *testing.T) {
+		a := publish(t, c, bus.Message{Subject: subject, Data: []byte("1"), ID: "k"})
+		b := publish(t, c, bus.Message{Subject: subject, Data: []byte("2"), ID: "k"})
+		if a.Duplicate || !b.Duplicate || a.Seq != b.Seq || a.Stream != streams.RAW {
+			t.Errorf("got %+v, then %+v", a, b)
+		}
+	})
+	t.Run("of two writers with one expectation one wins", func(t *testing.T) {
+		entity := streams.Entity(canonical.KindContact, "a", "e")
+		m := func(op canonical.Op, last uint64) bus.Message {
+			return bus.Message{Subject: streams.Canonical(canonical.KindContact, "a", "e", op), Data: []byte("{}"), Expect: &bus.Expect{Subject: entity, LastSeq: last}}
+		}
+		first := publish(t, c, m(canonical.OpCreated, 0))
+		// The second publishes on another subject of the entity; the wildcard sees it.
+		if _, err := c.Publish(t.Context(), m(canonical.OpUpdated, 0)); !errors.Is(err, bus.ErrWrongSequence) {
+			t.Errorf("the loser got %v", err)
+		}
+		publish(t, c, m(canonical.OpUpdated, first.Seq))
+		last, err := c.Last(t.Context(), streams.CANONICAL, entity)
+		if err != nil || last.Subject != m(canonical.OpUpdated, 0).Subject {
+			t.Errorf("the last is %+v, %v", last, err)
+		}
+	})
+	t.Run("an id and an expectation exclude one another", func(t *testing.T) {
+		if _, err := c.Publish(t.Context(), bus.Message{Subject: subject, ID: "k", Expect: &bus.Expect{Subject: subject}}); err == nil {
+			t.Error("both were taken")
+		}
+	})
+	t.Run("a subject of no stream is not stored", func(t *testing.T) {
+		if _, err := c.Publish(t.Context(), bus.Message{Subject: "nowhere.x"}); !errors.Is(err, bus.ErrNotStored) {
+			t.Errorf("got %v", err)
+		}
+	})
+	t.Run("nothing there", func(t *testing.T) {
+		if _, err := c.Last(t.Context(), streams.EFFECTS, "effects.>"); !errors.Is(err, bus.ErrNotFound) {
+			t.Errorf("got %v", err)
+		}
+	})
+}
+
+func TestConnectAgainWithTheSameMetrics(t *testing.T) {
+	r := prometheus.NewRegistry()
+	if _, err := bus.Connect(t.Context(), bus.Options{URL: "nats://127.0.0.1:1", Metrics: r}); err == nil {
+		t.Fatal("nobody listens there")
+	}
+	c, err := bus.Connect(t.Context(), bus.Options{URL: broker(t).URL(), Metrics: r})
+	if err != nil {
+		t.Fatal(err)
+	}
+	c.Close()
+	if c.Healthy() == nil {
+		t.Error("a closed connection is healthy")
+	}
+}
+
+// consume runs handle on RAW until it has been called often enough.
+func consume(t *testing.T, c *bus.Conn, sub bus.Subscription, handle func(*bus.Delivery)) (stop func()) {
+	t.Helper()
+	spec := streams.Transform()
+	if err := c.EnsureConsumer(t.Context(), spec); err != nil {
+		t.Fatal(err)
+	}
+	sub.Stream, sub.Durable, sub.Stage = spec.Stream, spec.Durable, "transform"
+	ctx, cancel := context.WithCancel(t.Context())
+	done := make(chan error, 1)
+	go func() { done <- c.Consume(ctx, sub, func(_ context.Context, d *bus.Delivery) { handle(d) }) }()
+	return func() {
+		cancel()
+		if err := <-done; err != nil {
+			t.Error(err)
+		}
+	}
+}
+
+// settled waits until the consumer has nothing left.
+func settled(t *testing.T, c *bus.Conn, stream, durable string) {
+	t.Helper()
+	until(t, func() bool {
+		consumer, err := c.JetStream().Consumer(t.Context(), stream, durable)
+		if err != nil {
+			return false
+		}
+		info, err := consumer.Info(t.Context())
+		return err == nil && info.NumPending == 0 && info.NumAckPending == 0
+	})
+}
+
+func until(t *testing.T, ok func() bool) {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
+	defer cancel()
+	for !ok() {
+		if clock.Sleep(ctx, clock.System{}, 5*time.Millisecond) != nil {
+			t.Fatal("it never came to be")
+		}
+	}
+}
+
+func TestVerdicts(t *testing.T) {
+	tests := []struct {
+		name    string
+		sub     bus.Subscription
+		verdict func(count int) error
+		counts  int // how often it is delivered
+		dead    string
+	}{
+		{"done", bus.Subscription{}, func(int) error { return nil }, 1, ""},
+		{"later", bus.Subscription{}, func(n int) error {
+			if n < 3 {
+				return bus.Later(errors.New("not now"), time.Millisecond)
+			}
+			return nil
+		}, 3, ""},
+		{"later never becomes a dead letter", bus.Subscription{MaxDeliveries: 2}, func(n int) error {
+			if n < 5 {
+				return bus.Later(errors.New("not now"), time.Millisecond)
+			}
+			return nil
+		}, 5, ""},
+		{"an error is tried again", bus.Subscription{}, func(n int) error {
+			if n < 2 {
+				return errors.New("broken")
+			}
+			return nil
+		}, 2, ""},
+		{"too many errors", bus.Subscription{MaxDeliveries: 2}, func(int) error { return errors.New("broken") }, 2, "broken"},
+		{"never again", bus.Subscription{}, func(int) error { return bus.Terminate(errors.New("it makes no sense")) }, 1, "it makes no sense"},
+		{"a wrapped verdict", bus.Subscription{}, func(int) error { return fmt.Errorf("while: %w", bus.Terminate(errors.New("no"))) }, 1, "while: no"},
+		{"stopping is no failure", bus.Subscription{MaxDeliveries: 1}, func(n int) error {
+			if n < 3 {
+				return bus.ErrStopping
+			}
+			return nil
+		}, 3, ""},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			t.Parallel()
+			c := connect(t, broker(t))
+			seq := publish(t, c, bus.Message{Subject: subject, Data: []byte("{}")}).Seq
+			var count atomic.Int64
+			stop := consume(t, c, tt.sub, func(d *bus.Delivery) { count.Store(int64(d.Count)); d.Done(tt.verdict(d.Count)) })
+			settled(t, c, streams.RAW, "transform")
+			stop()
+			if got := int(count.Load()); got != tt.counts {
+				t.Errorf("delivered %d times, want %d", got, tt.counts)
+			}
+			m, err := c.Last(t.Context(), streams.DEAD, "dead.>")
+			if tt.dead == "" {
+				if !errors.Is(err, bus.ErrNotFound) {
+					t.Errorf("there is a dead letter: %s %v", m.Data, err)
+				}
+				return
+			}
+			var letter envelope.DeadLetter
+			if err != nil || json.Unmarshal(m.Data, &letter) != nil {
+				t.Fatalf("no dead letter: %v", err)
+			}
+			if letter.Reason != tt.dead || letter.Sequence != seq || letter.Subject != subject || letter.Stage != "transform" || letter.Tenant != "a" || letter.ID != "x" {
+				t.Errorf("got %+v", letter)
+			}
+		})
+	}
+}
+
+// TestCrashBetweenPublishAndAck: a delivery that is never settled comes again
+// when its consumer is gone, and the second publish of the same thing is told
+// apart by its expectation.
+func TestCrashBetweenPublishAndAck(t *testing.T) {
+	s := broker(t)
+	c := connect(t, s)
+	publish(t, c, bus.Message{Subject: subject, Data: []byte("{}")})
+	work := func(c *bus.Conn, d *bus.Delivery) error {
+		_, err := c.Publish(context.Background(), bus.Message{Subject: "effects.ghl.a.contact.x", Data: d.Data, Expect: &bus.Expect{Subject: "effects.ghl.a.contact.x"}})
+		if errors.Is(err, bus.ErrWrongSequence) {
+			return nil // done before
+		}
+		return err
+	}
+	crashed := connect(t, s)
+	done := make(chan struct{})
+	stop := consume(t, crashed, bus.Subscription{}, func(d *bus.Delivery) {
+		if d.Count == 1 {
+			if err := work(crashed, d); err != nil {
+				t.Error(err)
+			}
+			close(done) // and never answers
+		}
+	})
+	<-done
+	crashed.Close()
+	defer stop()
+	// The server would wait for 30 s; here it is told that the ack is late.
+	consumer, err := c.JetStream().Consumer(t.Context(), streams.RAW, "transform")
+	if err != nil {
+		t.Fatal(err)
+	}
+	cfg := consumer.CachedInfo().Config
+	cfg.AckWait = 50 * time.Millisecond
+	if _, err := c.JetStream().UpdateConsumer(t.Context(), streams.RAW, cfg); err != nil {
+		t.Fatal(err)
+	}
+	var count atomic.Int64
+	again := consume(t, c, bus.Subscription{}, func(d *bus.Delivery) { count.Store(int64(d.Count)); d.Done(work(c, d)) })
+	settled(t, c, streams.RAW, "transform")
+	again()
+	if count.Load() < 2 {
+		t.Error("it did not come again")
+	}
+	info, err := c.JetStream().Stream(t.Context(), streams.EFFECTS)
+	if err != nil || info.CachedInfo().State.Msgs != 1 {
+		t.Errorf("it was done twice: %v", err)
+	}
+}
+
+// TestDraining: when it stops, what has begun is finished and acked, and what
+// was only buffered is given back at once.
+func TestDraining(t *testing.T) {
+	c := connect(t, broker(t))
+	for range 20 {
+		publish(t, c, bus.Message{Subject: subject, Data: []byte("{}")})
+	}
+	began, release := make(chan struct{}), make(chan struct{})
+	var once sync.Once
+	var handled atomic.Int64
+	spec := streams.Transform()
+	if err := c.EnsureConsumer(t.Context(), spec); err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	done := make(chan error, 1)
+	go func() {
+		done <- c.Consume(ctx, bus.Subscription{Stream: spec.Stream, Durable: spec.Durable, Stage: "transform"}, func(work context.Context, d *bus.Delivery) {
+			once.Do(func() { close(began); <-release })
+			handled.Add(1)
+			d.Done(work.Err()) // nil: what has begun may finish
+		})
+	}()
+	<-began
+	cancel()
+	close(release)
+	if err := <-done; err != nil {
+		t.Fatal(err)
+	}
+	first := handled.Load()
+	if first == 20 {
+		t.Error("it went on after it was told to stop")
+	}
+	stop := consume(t, c, bus.Subscription{}, func(d *bus.Delivery) { handled.Add(1); d.Done(nil) })
+	settled(t, c, streams.RAW, "transform")
+	stop()
+	if got := handled.Load(); got != 20 {
+		t.Errorf("%d were handled, want each of 20 once", got)
+	}
+}
+
+// TestPinned: of two instances one works; the other takes over.
+func TestPinned(t *testing.T) {
+	s := broker(t)
+	a, b := connect(t, s), connect(t, s)
+	spec := streams.Hydrate("a")
+	cfg := spec.Config()
+	cfg.PinnedTTL = time.Second
+	if _, err := a.JetStream().CreateConsumer(t.Context(), spec.Stream, cfg); err != nil {
+		t.Fatal(err)
+	}
+	var byA, byB atomic.Int64
+	run := func(c *bus.Conn, n *atomic.Int64) func() {
+		ctx, cancel := context.WithCancel(t.Context())
+		done := make(chan error, 1)
+		go func() {
+			done <- c.Consume(ctx, bus.Subscription{Stream: spec.Stream, Durable: spec.Durable, Group: streams.PinnedGroup, Stage: "hydrate"},
+				func(_ context.Context, d *bus.Delivery) { n.Add(1); d.Done(nil) })
+		}()
+		return func() { cancel(); <-done }
+	}
+	stopA := run(a, &byA)
+	notice := func() { publish(t, a, bus.Message{Subject: "raw.ghl.a.contact.x.notice", Data: []byte("{}")}) }
+	notice()
+	until(t, func() bool { return byA.Load() == 1 })
+	stopB := run(b, &byB)
+	defer stopB()
+	for range 20 {
+		notice()
+	}
+	until(t, func() bool { return byA.Load()+byB.Load() == 21 })
+	if byB.Load() != 0 {
+		t.Errorf("the second instance worked on %d while the first was there", byB.Load())
+	}
+	stopA()
+	publish(t, b, bus.Message{Subject: "raw.ghl.a.contact.x.notice", Data: []byte("{}")})
+	until(t, func() bool { return byB.Load() == 1 })
+}
+
+func TestBuckets(t *testing.T) {
+	c := connect(t, broker(t))
+	if _, err := c.Bucket(t.Context(), "NONE"); err == nil {
+		t.Error("a bucket that is not there was opened")
+	}
+	kv, err := c.Bucket(t.Context(), streams.CURSORS)
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx := t.Context()
+	if _, _, err := kv.Get(ctx, "k"); !errors.Is(err, bus.ErrNotFound) {
+		t.Errorf("get: %v", err)
+	}
+	rev, err := kv.Create(ctx, "k", []byte("1"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := kv.Create(ctx, "k", []byte("2")); !errors.Is(err, bus.ErrExists) {
+		t.Errorf("create: %v", err)
+	}
+	if _, err := kv.Update(ctx, "k", []byte("3"), rev+7); !errors.Is(err, bus.ErrWrongSequence) {
+		t.Errorf("update: %v", err)
+	}
+	if rev, err = kv.Update(ctx, "k", []byte("3"), rev); err != nil {
+		t.Errorf("update: %v", err)
+	}
+	if err := kv.Delete(ctx, "k", rev+7); !errors.Is(err, bus.ErrWrongSequence) {
+		t.Errorf("delete: %v", err)
+	}
+	if err := kv.Delete(ctx, "k", rev); err != nil {
+		t.Errorf("delete: %v", err)
+	}
+	if _, err := kv.Create(ctx, "k", []byte("4")); err != nil {
+		t.Errorf("create after delete: %v", err)
+	}
+}
+
+func TestCoalesce(t *testing.T) {
+	c := connect(t, broker(t))
+	spec := streams.Transform()
+	if err := c.EnsureConsumer(t.Context(), spec); err != nil {
+		t.Fatal(err)
+	}
+	const n = 200
+	var last uint64
+	for i := range n {
+		last = publish(t, c, bus.Message{Subject: fmt.Sprintf("raw.ghl.a.contact.r%d.fetch", i%2), Data: []byte("{}")}).Seq
+	}
+	var runs atomic.Int64
+	var mu sync.Mutex
+	active, newest := map[string]bool{}, map[string]uint64{}
+	release := make(chan struct{})
+	ctx, cancel := context.WithCancel(t.Context())
+	done := make(chan error, 1)
+	go func() {
+		done <- bus.Coalesce(ctx, c, clock.System{}, bus.Subscription{Stream: spec.Stream, Durable: spec.Durable, Stage: "transform"}, 4,
+			func(m bus.Stored) string { return m.Subject },
+			func(_ context.Context, m bus.Stored, _ int) error {
+				mu.Lock()
+				if active[m.Subject] {
+					t.Error("one key is worked on twice at once")
+				}
+				active[m.Subject] = true
+				mu.Unlock()
+				if runs.Add(1) <= 2 {
+					<-release // meanwhile the others pile up
+				}
+				mu.Lock()
+				active[m.Subject], newest[m.Subject] = false, max(newest[m.Subject], m.Seq)
+				mu.Unlock()
+				return nil
+			})
+	}()
+	until(t, func() bool { return runs.Load() == 2 })
+	until(t, func() bool {
+		consumer, err := c.JetStream().Consumer(t.Context(), spec.Stream, spec.Durable)
+		if err != nil {
+			return false
+		}
+		info, err := consumer.Info(t.Context())
+		return err == nil && info.NumPending == 0
+	})
+	close(release)
+	settled(t, c, spec.Stream, spec.Durable)
+	cancel()
+	if err := <-done; err != nil {
+		t.Error(err)
+	}
+	if got := runs.Load(); got > 10 {
+		t.Errorf("%d messages of two keys took %d runs", n, got)
+	}
+	if got := max(newest["raw.ghl.a.contact.r0.fetch"], newest["raw.ghl.a.contact.r1.fetch"]); got != last {
+		t.Errorf("the newest seen is %d, want %d", got, last)
+	}
+}
+
+func BenchmarkPublishAsync(b *testing.B) {
+	s, err := natsembed.Start(natsembed.Options{StoreDir: b.TempDir()})
+	if err != nil {
+		b.Fatal(err)
+	}
+	defer s.Shutdown()
+	c, err := bus.Connect(b.Context(), bus.Options{URL: s.URL()})
+	if err != nil {
+		b.Fatal(err)
+	}
+	defer c.Close()
+	if _, err := c.JetStream().CreateStream(b.Context(), jetstream.StreamConfig{Name: "RAW", Subjects: []string{"raw.>"}}); err != nil {
+		b.Fatal(err)
+	}
+	data := make([]byte, 1500)
+	b.SetBytes(int64(len(data)))
+	var wg sync.WaitGroup
+	for b.Loop() {
+		wg.Add(1)
+		if err := c.PublishAsync(b.Context(), bus.Message{Subject: subject, Data: data}, func(_ bus.Ack, err error) {
+			if err != nil {
+				b.Error(err)
+			}
+			wg.Done()
+		}); err != nil {
+			b.Fatal(err)
+		}
+	}
+	wg.Wait()
+}

@@ -1,0 +1,135 @@
+package config_test
+
+import (
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/causeway-sync/causeway/internal/config"
+	"github.com/causeway-sync/causeway/schemas/canonical"
+)
+
+const good = `tenants:
+  - name: alpine-guild
+    ghl:
+      location: loc1
+      token: env:GHL_TOKEN
+    novi:
+      base_url: https://novi.example.org
+      key: file:novi.key
+      create: never
+`
+
+func write(t *testing.T, text string) string {
+	t.Helper()
+	path := filepath.Join(t.TempDir(), "causeway.yaml")
+	if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	return path
+}
+
+func TestDefaults(t *testing.T) {
+	f, err := config.Load(write(t, good))
+	if err != nil {
+		t.Fatal(err)
+	}
+	tenant := f.Tenants[0]
+	if f.NATS.URL != "nats://127.0.0.1:4222" || f.Share.Ingest != 0.5 || *tenant.GHL.Poll != time.Minute || *tenant.Novi.Poll != 5*time.Minute ||
+		tenant.GHL.Create != "always" || !*tenant.Backfill || tenant.GHL.Limits.Windows[0].Calls != 100 || tenant.Novi.Limits.Daily != 100_000 {
+		t.Errorf("got %+v %+v %+v", f, tenant.GHL, tenant.Novi)
+	}
+}
+
+// TestErrors: one line that names the file, the key and the problem, and that
+// never shows a secret.
+func TestErrors(t *testing.T) {
+	swap := func(old, new string) string {
+		if !strings.Contains(good, old) {
+			t.Fatalf("%q is not in the good file", old)
+		}
+		return strings.Replace(good, old, new, 1)
+	}
+	tests := []struct{ name, text, want string }{
+		{"empty", "", "tenants"},
+		{"no YAML", "tenants: [", "causeway.yaml"},
+		{"unknown key", swap("location: loc1", "locaton: loc1"), "locaton"},
+		{"unknown key at the top", good + "natz: {}\n", "natz"},
+		{"wrong type", swap("create: never", "create: never\n      poll: soon"), "soon"},
+		{"bad slug", swap("alpine-guild", "Alpine Guild"), "tenants[0].name"},
+		{"taken name", good + strings.TrimPrefix(good, "tenants:\n"), "tenants[1].name"},
+		{"neither system", "tenants:\n  - name: a\n", "tenants[0] (a).ghl, novi"},
+		{"no location", swap("location: loc1", "create: always"), "ghl.location"},
+		{"no token", swap("token: env:GHL_TOKEN", "create: always"), "ghl.token"},
+		{"a secret in plain", swap("env:GHL_TOKEN", "pit-0123456789abcdef"), "ghl.token"},
+		{"a secret of no kind", swap("file:novi.key", "vault:novi"), "novi.key"},
+		{"create is not said", swap("      create: never\n", ""), "novi.create"},
+		{"create is something else", swap("never", "sometimes"), "novi.create"},
+		{"no URL", swap("https://novi.example.org", "novi.example.org"), "novi.base_url"},
+		{"half of the paths", good + "      paths: {members: /m}\n", "novi.paths"},
+		{"no time zone", good + "      timezone: Mars/Olympus\n", "novi.timezone"},
+		{"no region", good + "    region: Switzerland\n", "region"},
+		{"limits of nothing", good + "      limits: {windows: [{calls: 0, per: 1s}]}\n", "novi.limits.windows[0]"},
+		{"shares over 1", good + "budget_share: {ingest: 0.7, sink: 0.7}\n", "budget_share"},
+		{"a field bound twice", good + "    custom_fields: [{name: size, ghl: a, novi: b}, {name: size, ghl: c, novi: d}]\n", "custom.size"},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			path := write(t, tt.text)
+			_, err := config.Load(path)
+			if err == nil {
+				t.Fatal("it was taken")
+			}
+			text := err.Error()
+			if !strings.HasPrefix(text, path) || !strings.Contains(text, tt.want) || strings.Contains(text, "\n") {
+				t.Errorf("got %q, want one line with the file and %q", text, tt.want)
+			}
+			if strings.Contains(text, "0123456789") {
+				t.Errorf("it shows the secret: %s", text)
+			}
+		})
+	}
+	t.Run("no file", func(t *testing.T) {
+		_, err := config.Load("/nowhere/causeway.yaml")
+		if err == nil || err.Error() != "/nowhere/causeway.yaml: no such file or directory" {
+			t.Errorf("got %v", err)
+		}
+	})
+}
+
+func TestSecrets(t *testing.T) {
+	path := write(t, good)
+	f, err := config.Load(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := f.Resolve(f.Tenants[0].Novi.Key); err == nil || !strings.Contains(err.Error(), "novi.key") {
+		t.Errorf("a file that is not there: %v", err)
+	}
+	if err := os.WriteFile(filepath.Join(filepath.Dir(path), "novi.key"), []byte("abc\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if got, err := f.Resolve(f.Tenants[0].Novi.Key); err != nil || got != "abc" {
+		t.Errorf("got %q, %v", got, err)
+	}
+	if _, err := f.Resolve(f.Tenants[0].GHL.Token); err == nil || !strings.Contains(err.Error(), "GHL_TOKEN") {
+		t.Errorf("a variable that is not set: %v", err)
+	}
+	t.Setenv("GHL_TOKEN", "pit-x")
+	if got, err := f.Resolve(f.Tenants[0].GHL.Token); err != nil || got != "pit-x" {
+		t.Errorf("got %q, %v", got, err)
+	}
+}
+
+func TestLens(t *testing.T) {
+	f, err := config.Load(write(t, good+"    region: CH\n    tags: {novi_field: Tags, separator: '|'}\n    custom_fields: [{name: size, ghl: contact.size, novi: Size}]\n"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	l := f.Tenants[0].Lens()
+	if b, ok := l.Binding(canonical.CustomPrefix + "size"); !ok || b.Novi.Path != "custom:Size" || l.Region != "CH" || l.Tags.NoviField != "Tags" || l.Tags.Separator != "|" {
+		t.Errorf("got %+v", l)
+	}
+}

@@ -57,29 +57,32 @@ func (d *Destination) ReadToUpdate(ctx context.Context, id canonical.ExternalID)
 // Find looks the member up by e-mail, else by name, and takes the one that
 // carries the reference that Create leaves, or whose e-mail is the contact's.
 func (d *Destination) Find(ctx context.Context, c canonical.Contact) (apply.Reading, bool, error) {
-	page, err := d.client.ListMembers(ctx, budget.Live, noviapi.ListRequest{PageSize: 50, Email: c.Email, Name: nameFor(c)})
-	if c.Email != "" {
-		page, err = d.client.ListMembers(ctx, budget.Live, noviapi.ListRequest{PageSize: 50, Email: c.Email})
+	requests := []noviapi.ListRequest{{PageSize: 50, Email: c.Email}}
+	if c.Email == "" {
+		requests = []noviapi.ListRequest{{PageSize: 50, Name: nameFor(c)}, {PageSize: 50, Name: otherNameFor(c)}}
 	}
-	if err != nil {
-		return apply.Reading{}, false, err
-	}
-	for _, r := range page.Members {
-		var m struct {
-			Email *string
-			Ref   *string `json:"ImportID"`
+	for _, request := range requests {
+		page, err := d.client.ListMembers(ctx, budget.Live, request)
+		if err != nil {
+			return apply.Reading{}, false, err
 		}
-		if json.Unmarshal(r.Raw, &m) != nil {
-			continue
-		}
-		made := m.Ref != nil && *m.Ref == string(c.ID)
-		same := c.Email != "" && m.Email != nil && strings.EqualFold(strings.TrimSpace(*m.Email), c.Email)
-		if made || same {
-			found, err := d.Read(ctx, canonical.ExternalID(r.ID))
-			return found, err == nil, err
+		for _, r := range page.Members {
+			if d.isOf(r, c) {
+				found, err := d.Read(ctx, canonical.ExternalID(r.ID))
+				return found, err == nil, err
+			}
 		}
 	}
 	return apply.Reading{}, false, nil
+}
+
+// isOf reports whether a member was made for c, or has its e-mail address.
+func (d *Destination) isOf(r noviapi.Record, c canonical.Contact) bool {
+	shown, err := d.lens.Show(observation.Observation{System: canonical.Novi, Endpoint: observation.NoviMemberList, Record: r.Raw})
+	if err != nil || shown.Skip != "" {
+		return false
+	}
+	return shown.Ref == c.ID || c.Email != "" && shown.Fields["email"] == c.Email
 }
 
 // nameFor is the display name of a new member. A new member is a QuickBooks
@@ -93,6 +96,10 @@ func nameFor(c canonical.Contact) string {
 	}
 	return string(c.ID)
 }
+
+// otherNameFor is the display name where that one is taken: the id tells two
+// apart.
+func otherNameFor(c canonical.Contact) string { return nameFor(c) + " (" + string(c.ID[:6]) + ")" }
 
 // Create makes the member, unless one is there that a person made with the
 // same e-mail: that is a Duplicate. Then it reads what it has made.
@@ -111,8 +118,8 @@ func (d *Destination) Create(ctx context.Context, c canonical.Contact, p plan.Pl
 	}
 	r, err := d.client.CreateMember(ctx, budget.Live, body)
 	if apierr.ClassOf(err) == apierr.Invalid {
-		// Most likely the display name is taken: the id tells two apart.
-		if body, err = d.newMember(c, p, nameFor(c)+" ("+string(c.ID[:6])+")"); err != nil {
+		// Most likely the display name is taken.
+		if body, err = d.newMember(c, p, otherNameFor(c)); err != nil {
 			return nil, err
 		}
 		r, err = d.client.CreateMember(ctx, budget.Live, body)

@@ -118,4 +118,3 @@ func FuzzParse(f *testing.F) {
 		}
 	})
 }
-

@@ -71,6 +71,7 @@ var may = map[string][]string{
 	"internal/ghlsim":   {},
 	"internal/novisim":  {},
 	"internal/dev":      {"ingest", "transform", "sink", "internal/...", "streams", "schemas/..."},
+	"internal/bustest":  {"internal/bus", "internal/clock", "internal/natsembed", "streams"},
 	"internal/archtest": {},
 	"internal/e2e":      {},
 	"cmd/causeway":      {"internal/...", "streams", "schemas/..."},

@@ -1,0 +1,197 @@
+package poll_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strconv"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/goccy/go-json"
+	"github.com/rs/zerolog"
+
+	"github.com/causeway-sync/causeway/ingest/poll"
+	"github.com/causeway-sync/causeway/internal/bus"
+	"github.com/causeway-sync/causeway/internal/bustest"
+	"github.com/causeway-sync/causeway/internal/clock"
+	"github.com/causeway-sync/causeway/schemas/canonical"
+	"github.com/causeway-sync/causeway/schemas/observation"
+	"github.com/causeway-sync/causeway/streams"
+)
+
+var noon = time.Date(2026, 11, 1, 12, 0, 0, 0, time.UTC)
+
+// lister has records by number, ten to a page.
+type lister struct {
+	mu       sync.Mutex
+	modified []time.Time
+	queries  []poll.Query
+	fail     func(page int) error
+	partial  bool
+}
+
+func (l *lister) List(_ context.Context, q poll.Query) (poll.Page, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	start := 0
+	if q.Cursor != nil {
+		if err := json.Unmarshal(q.Cursor, &start); err != nil {
+			return poll.Page{}, err
+		}
+	}
+	if l.fail != nil {
+		if err := l.fail(start / 10); err != nil {
+			return poll.Page{}, err
+		}
+	}
+	l.queries = append(l.queries, q)
+	page := poll.Page{Partial: l.partial}
+	n := start
+	for ; n < len(l.modified) && n < start+10; n++ {
+		if l.modified[n].Before(q.Since) {
+			continue
+		}
+		page.Observations = append(page.Observations, observation.Observation{ExternalID: canonical.ExternalID("r" + strconv.Itoa(n)), Endpoint: observation.GHLContactSearch,
+			ReadBegan: noon, Modified: l.modified[n], Record: []byte(fmt.Sprintf(`{"id":"r%d","m":%d}`, n, l.modified[n].Unix()))})
+	}
+	if n < len(l.modified) {
+		page.Next, _ = json.Marshal(n)
+	}
+	return page, nil
+}
+
+func (l *lister) touch(n int, at time.Time) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.modified[n] = at
+}
+
+func (l *lister) asked() int {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return len(l.queries)
+}
+
+func records(n int) *lister {
+	l := &lister{}
+	for range n {
+		l.modified = append(l.modified, noon)
+	}
+	return l
+}
+
+func config(c *bus.Conn, l poll.Lister) poll.Config {
+	return poll.Config{Bus: c, Clock: clock.System{}, Logger: zerolog.Nop(), System: canonical.GHL, Tenant: "a", Lister: l, Backfill: true, Every: 20 * time.Millisecond, Overlap: time.Minute}
+}
+
+// count returns how often each record was published, by via.
+func count(t *testing.T, c *bus.Conn) map[string]int {
+	t.Helper()
+	out := map[string]int{}
+	for _, m := range bustest.All(t, c, streams.RAW) {
+		o, err := observation.Decode(m.Data)
+		if err != nil {
+			t.Fatal(err)
+		}
+		out[string(o.Via)+" "+string(o.ExternalID)]++
+		out[string(o.Via)]++
+	}
+	return out
+}
+
+func TestBackfillThenPoll(t *testing.T) {
+	c, l := bustest.Start(t), records(25)
+	bustest.Go(t, func(ctx context.Context) error { return poll.Run(ctx, config(c, l)) })
+	bustest.Until(t, func() bool { return l.asked() > 6 })
+	if got := count(t, c); got["backfill"] != 25 || got["poll"] != 0 {
+		t.Errorf("after the backfill: %v", got)
+	}
+	l.touch(7, time.Now().Add(time.Hour))
+	bustest.Until(t, func() bool { return count(t, c)["poll r7"] == 1 })
+	asked := l.asked()
+	bustest.Until(t, func() bool { return l.asked() > asked+9 })
+	if got := count(t, c); got["poll"] != 1 || got["backfill"] != 25 {
+		t.Errorf("what is in the overlap was published again: %v", got)
+	}
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	for _, q := range l.queries[3:] {
+		if q.Since.IsZero() {
+			t.Error("a poll asked for everything")
+		}
+	}
+}
+
+func TestAWalkGoesOnWhereItWas(t *testing.T) {
+	c, l := bustest.Start(t), records(45)
+	broken := errors.New("the site is away")
+	var failed atomic.Bool
+	l.fail = func(page int) error {
+		if page == 3 {
+			failed.Store(true)
+			return broken
+		}
+		return nil
+	}
+	stop := bustest.Go(t, func(ctx context.Context) error { return poll.Run(ctx, config(c, l)) })
+	bustest.Until(t, failed.Load)
+	stop()
+	l.mu.Lock()
+	l.fail = nil
+	l.mu.Unlock()
+	cfg := config(c, l)
+	cfg.Every = 0
+	bustest.Go(t, func(ctx context.Context) error { return poll.Run(ctx, cfg) })
+	bustest.Until(t, func() bool { return count(t, c)["backfill"] == 45 })
+	if got := l.asked(); got != 5 {
+		t.Errorf("45 records in pages of ten took %d questions", got)
+	}
+}
+
+// TestOneWalks: of several instances one walks at a time.
+func TestOneWalks(t *testing.T) {
+	c, l := bustest.Start(t), records(95)
+	var active, most atomic.Int64
+	l.fail = func(int) error {
+		most.Store(max(most.Load(), active.Add(1)))
+		defer active.Add(-1)
+		return nil
+	}
+	for range 3 {
+		cfg := config(c, l)
+		cfg.Every = 0
+		bustest.Go(t, func(ctx context.Context) error { return poll.Run(ctx, cfg) })
+	}
+	bustest.Until(t, func() bool { return count(t, c)["backfill"] == 95 })
+	if got := l.asked(); got != 10 {
+		t.Errorf("95 records in pages of ten took %d questions", got)
+	}
+}
+
+func TestPartialRowsAreFollowedByANotice(t *testing.T) {
+	c, l := bustest.Start(t), records(3)
+	l.partial = true
+	bustest.Go(t, func(ctx context.Context) error { return poll.Run(ctx, config(c, l)) })
+	bustest.Until(t, func() bool { return l.asked() > 5 })
+	if got := count(t, c); got["backfill"] != 3 || got["notice"] != 3 || got["notice r1"] != 1 {
+		t.Errorf("got %v", got)
+	}
+	l.touch(1, time.Now().Add(time.Hour))
+	bustest.Until(t, func() bool { return count(t, c)["notice r1"] == 2 })
+}
+
+func TestWithoutBackfillOnlyWhatChangesFromNowOn(t *testing.T) {
+	c, l := bustest.Start(t), records(5)
+	cfg := config(c, l)
+	cfg.Backfill = false
+	bustest.Go(t, func(ctx context.Context) error { return poll.Run(ctx, cfg) })
+	bustest.Until(t, func() bool { return l.asked() > 2 })
+	l.touch(2, time.Now().Add(time.Hour))
+	bustest.Until(t, func() bool { return count(t, c)["poll r2"] == 1 })
+	if got := count(t, c); got["poll"] != 1 || got["backfill"] != 0 {
+		t.Errorf("got %v", got)
+	}
+}

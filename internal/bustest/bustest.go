@@ -1,0 +1,102 @@
+// Package bustest gives a test a JetStream server of its own with the whole
+// topology on it, and ways to look at what is there.
+package bustest
+
+import (
+	"context"
+	"testing"
+	"time"
+
+	"github.com/rs/zerolog"
+
+	"github.com/causeway-sync/causeway/internal/bus"
+	"github.com/causeway-sync/causeway/internal/clock"
+	"github.com/causeway-sync/causeway/internal/natsembed"
+	"github.com/causeway-sync/causeway/streams"
+)
+
+// Start starts a server and returns a connection to it.
+func Start(t testing.TB) *bus.Conn {
+	t.Helper()
+	s, err := natsembed.Start(natsembed.Options{StoreDir: t.TempDir()})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(s.Shutdown)
+	c, err := bus.Connect(context.Background(), bus.Options{URL: s.URL(), Name: t.Name(), Logger: zerolog.Nop()})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(c.Close)
+	if _, err := streams.Ensure(context.Background(), c.JetStream()); err != nil {
+		t.Fatal(err)
+	}
+	return c
+}
+
+// All returns a stream's messages, from the oldest.
+func All(t testing.TB, c *bus.Conn, stream string) []bus.Stored {
+	t.Helper()
+	ctx := context.Background()
+	s, err := c.JetStream().Stream(ctx, stream)
+	if err != nil {
+		t.Fatal(err)
+	}
+	state := s.CachedInfo().State
+	var out []bus.Stored
+	for seq := state.FirstSeq; seq <= state.LastSeq && seq > 0; seq++ {
+		m, err := s.GetMsg(ctx, seq)
+		if err != nil {
+			continue // purged, or one of more than its subject may keep
+		}
+		out = append(out, bus.Stored{Stream: stream, Subject: m.Subject, Header: bus.Header(m.Header), Data: m.Data, Seq: m.Sequence, Time: m.Time})
+	}
+	return out
+}
+
+// Until waits until ok, at most 30 s.
+func Until(t testing.TB, ok func() bool) {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(context.Background(), 30*time.Second)
+	defer cancel()
+	for !ok() {
+		if clock.Sleep(ctx, clock.System{}, 5*time.Millisecond) != nil {
+			t.Fatal("it never came to be")
+		}
+	}
+}
+
+// Settled waits until a durable consumer has nothing left.
+func Settled(t testing.TB, c *bus.Conn, stream, durable string) {
+	t.Helper()
+	Until(t, func() bool {
+		consumer, err := c.JetStream().Consumer(context.Background(), stream, durable)
+		if err != nil {
+			return false
+		}
+		info, err := consumer.Info(context.Background())
+		return err == nil && info.NumPending == 0 && info.NumAckPending == 0
+	})
+}
+
+// Go runs f until the test ends, or stop is called, and fails the test with
+// its error.
+func Go(t testing.TB, f func(context.Context) error) (stop func()) {
+	t.Helper()
+	ctx, cancel := context.WithCancel(context.Background())
+	done := make(chan error, 1)
+	go func() { done <- f(ctx) }()
+	stopped := false
+	stop = func() {
+		if stopped {
+			return
+		}
+		stopped = true
+		cancel()
+		if err := <-done; err != nil {
+			t.Error(err)
+		}
+	}
+	t.Cleanup(stop)
+	return stop
+}

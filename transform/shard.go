@@ -118,7 +118,7 @@ func (s *shard) merge(ctx context.Context, e *entity) (started bool, err error) 
 	if j.seen.Absent && e.state.Version == 0 {
 		return false, nil
 	}
-	next, out := merge.Contact(e.state, j.seen, merge.Policy{Lens: j.lens, Skew: j.skew})
+	next, out := merge.Contact(e.state, j.seen, merge.Policy{Lens: j.lens})
 	if out.Op == "" {
 		return false, nil
 	}

@@ -72,8 +72,6 @@ type Tenant struct {
 	// Region is the ISO country that phone numbers without a country code are
 	// read in. Default US.
 	Region string `yaml:"region"`
-	// ClockSkew is how far apart the systems' clocks may be.
-	ClockSkew time.Duration `yaml:"clock_skew"`
 	// Backfill walks through everything once. Default true.
 	Backfill *bool `yaml:"backfill"`
 	// Workers is how many records a stage works on at once. Default 8.
@@ -234,8 +232,6 @@ func (t *Tenant) complete() error {
 		return fmt.Errorf("region: %q is no ISO 3166 code of two letters", t.Region)
 	case t.Workers < 0:
 		return errors.New("workers: is negative")
-	case t.ClockSkew < 0:
-		return errors.New("clock_skew: is negative")
 	case t.GHL == nil && t.Novi == nil:
 		return errors.New("ghl, novi: one of them is needed")
 	}

@@ -25,9 +25,6 @@ import (
 type Policy struct {
 	// Lens gives each field's authority and says which tags are a group's.
 	Lens *mapping.Lens
-	// Skew is how far apart two systems' clocks may be: two values whose
-	// stamps are closer than that are decided by authority.
-	Skew time.Duration
 }
 
 // Seen is an observation in canonical terms.

@@ -182,9 +182,10 @@ func Ensure(ctx context.Context, js jetstream.JetStream) ([]Difference, error) {
 	return left, nil
 }
 
-// EnsureConsumer creates the durable consumer if it is missing, and leaves
-// one alone that is there, so that its position is never lost. One with other
-// filters is an error: it would be handed the wrong messages.
+// EnsureConsumer creates the durable consumer if it is missing, and adds the
+// filters that one that is there lacks; its position is never lost. One that
+// has filters which we don't know is an error: it would be handed the wrong
+// messages, or a newer binary has set it.
 func EnsureConsumer(ctx context.Context, js jetstream.JetStream, c Consumer) error {
 	ctx, cancel := context.WithTimeout(ctx, 10*time.Second)
 	defer cancel()
@@ -201,8 +202,17 @@ func EnsureConsumer(ctx context.Context, js jetstream.JetStream, c Consumer) err
 	if cfg.FilterSubject != "" {
 		filters = []string{cfg.FilterSubject}
 	}
-	if !slices.Equal(filters, c.Filters) {
-		return fmt.Errorf("consumer %s filters %v, want %v; delete it to have it made anew", c.Durable, filters, c.Filters)
+	for _, f := range filters {
+		if !slices.Contains(c.Filters, f) {
+			return fmt.Errorf("consumer %s filters %v, want %v; delete it to have it made anew", c.Durable, filters, c.Filters)
+		}
+	}
+	if len(filters) == len(c.Filters) {
+		return nil
+	}
+	cfg.FilterSubject, cfg.FilterSubjects = "", c.Filters
+	if _, err := js.UpdateConsumer(ctx, c.Stream, cfg); err != nil {
+		return fmt.Errorf("consumer %s: add filters: %w", c.Durable, err)
 	}
 	return nil
 }

@@ -204,6 +204,13 @@ func TestEnsureConsumer(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
+	c.Filters = append(c.Filters, "canonical.note.alpine-guild.*.*")
+	if err := streams.EnsureConsumer(ctx, js, c); err != nil {
+		t.Errorf("a filter that was added: %v", err)
+	}
+	if have, err := js.Consumer(ctx, c.Stream, c.Durable); err != nil || len(have.CachedInfo().Config.FilterSubjects) != 2 {
+		t.Errorf("the filter is not there: %v", err)
+	}
 	c.Filters = []string{"canonical.contact.other.*.*"}
 	if err := streams.EnsureConsumer(ctx, js, c); err == nil {
 		t.Error("a consumer with other filters was taken for ours")

@@ -153,6 +153,10 @@ func (d *dispatcher) prepare(ctx context.Context, m *bus.Delivery) (job, error) 
 	if !o.Modified.IsZero() {
 		j.seen.At.Modified = o.Modified.UnixMicro()
 	}
+	if o.Via == observation.Intent {
+		j.id = o.Entity
+		return j, nil
+	}
 	if !o.Absent {
 		if j.seen.Shown, err = policy.Lens.Show(o); err != nil {
 			return job{}, bus.Terminate(err)

@@ -68,7 +68,19 @@ type Sync struct {
 	Tags     map[string]TagStamp             `json:"tags,omitempty"`     // by tag, the removed ones too
 	Base     map[System]Base                 `json:"base,omitempty"`     // what each system is last known to show
 	Rendered map[System]map[string]Rendering `json:"rendered,omitempty"` // by system and field
+	Writing  map[System]Writing              `json:"writing,omitempty"`
 }
+
+// Writing is what the sink is about to write to a system, until the writeback
+// has said what came of it.
+type Writing struct {
+	Seq    uint64            `json:"q"`                // of the intent that said so
+	Fields map[string]string `json:"fields,omitempty"` // tags as in TagField
+}
+
+// TagField names a tag among the fields of a Writing: its value is "true" if
+// the tag is being added, "" if it is being removed.
+func TagField(tag string) string { return "tag:" + tag }
 
 // Stamp says when a field took its value, and where.
 type Stamp struct {

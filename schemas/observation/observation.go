@@ -30,6 +30,10 @@ const (
 	Reconcile Via = "reconcile"
 	Writeback Via = "writeback"
 	FromRule  Via = "rule"
+	// Intent shows nothing: the sink is about to write Wrote. It comes before
+	// the call, so that whoever sees the written values before their writeback
+	// arrives doesn't take them for a user's change.
+	Intent Via = "intent"
 )
 
 // The endpoints that records come from. An endpoint decides which fields a
@@ -43,7 +47,7 @@ const (
 )
 
 // Observation is the body of a RAW message. A notice has neither ReadBegan
-// nor Endpoint; its Record is the webhook's body.
+// nor Endpoint; its Record is the webhook's body. An intent has no Record.
 type Observation struct {
 	System     canonical.System     `json:"system"`
 	Tenant     canonical.Tenant     `json:"tenant"`
@@ -63,7 +67,9 @@ type Observation struct {
 	Names map[string]string `json:"names,omitempty"`
 	// Entity is the entity that a writeback was written for.
 	Entity canonical.CanonicalID `json:"entity,omitempty"`
-	// Wrote holds, for a writeback, the canonical values that were written.
+	// Wrote holds, for a writeback, the canonical values that were written,
+	// for an intent those that are about to be; tags as canonical.TagField has
+	// them.
 	Wrote map[string]string `json:"wrote,omitempty"`
 	// Atomic says, of a writeback, that the record is the answer to the write
 	// itself, so that nobody can have come between.
@@ -103,7 +109,7 @@ func Decode(data []byte) (Observation, error) {
 		return Observation{}, fmt.Errorf("decode observation: system, kind, via or external_id is missing")
 	case !canonical.ValidTenant(o.Tenant):
 		return Observation{}, fmt.Errorf("decode observation: tenant %q is not a slug", o.Tenant)
-	case o.Via != Notice && !o.Absent && len(o.Record) == 0:
+	case o.Via != Notice && o.Via != Intent && !o.Absent && len(o.Record) == 0:
 		return Observation{}, fmt.Errorf("decode observation: record is missing and it is not absent")
 	}
 	return o, nil

@@ -13,6 +13,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"math/rand/v2"
 	"sync"
 	"time"
@@ -222,7 +223,11 @@ func (t *task) recover(ctx context.Context) (done bool, err error) {
 	out.State, out.External, out.Reason = effect.Done, r.External, "looked up after an unknown end"
 	out.At = r.ReadBegan
 	// What the record shows is known by reading it, so nothing is overlaid.
-	wrote := out.Wrote
+	wrote := maps.Clone(out.Wrote)
+	if wrote == nil {
+		wrote = map[string]string{}
+	}
+	wroteTags(wrote, out.TagsAdded, out.TagsRemoved)
 	out.Wrote, out.TagsAdded, out.TagsRemoved = nil, nil, nil
 	if err := t.finish(ctx, out, []Reading{r}, wrote); err != nil {
 		return false, err
@@ -233,6 +238,9 @@ func (t *task) recover(ctx context.Context) (done bool, err error) {
 func (t *task) create(ctx context.Context, p plan.Plan) error {
 	out, err := t.intend(ctx, p)
 	if err != nil {
+		return err
+	}
+	if err := t.announce(ctx, p); err != nil {
 		return err
 	}
 	readings, err := t.cfg.Destination.Create(ctx, t.state.Contact, p)
@@ -271,6 +279,9 @@ func (t *task) update(ctx context.Context, p plan.Plan, x plan.Expected) error {
 	// answer lies between the read and the write.
 	out, err := t.intend(ctx, p)
 	if err != nil {
+		return err
+	}
+	if err := t.announce(ctx, p); err != nil {
 		return err
 	}
 	var now Reading
@@ -315,6 +326,9 @@ func (t *task) yield(ctx context.Context, out effect.Effect, now Reading) error 
 	if err := t.record(ctx, out); err != nil {
 		return err
 	}
+	if err := t.announce(ctx, plan.Plan{}); err != nil {
+		return err
+	}
 	return bus.Later(errors.New("the record has moved; waiting for the merge"), 100*time.Millisecond)
 }
 
@@ -339,6 +353,28 @@ func (t *task) intend(ctx context.Context, p plan.Plan) (effect.Effect, error) {
 		e.Attempt = t.last.Attempt + 1
 	}
 	return e, t.record(ctx, e)
+}
+
+// wroteTags adds tags to what an observation says was written.
+func wroteTags(wrote map[string]string, added, removed []string) {
+	for _, tag := range added {
+		wrote[canonical.TagField(tag)] = "true"
+	}
+	for _, tag := range removed {
+		wrote[canonical.TagField(tag)] = ""
+	}
+}
+
+// announce tells the transform what is about to be written, before anybody
+// else can see it. The zero Plan takes it back.
+func (t *task) announce(ctx context.Context, p plan.Plan) error {
+	o := observation.Observation{
+		System: t.cfg.System, Tenant: t.cfg.Tenant, Kind: canonical.KindContact, ExternalID: canonical.ExternalID(t.id),
+		Via: observation.Intent, Entity: t.id, ReadBegan: t.cfg.Clock.Now(), Wrote: map[string]string{},
+	}
+	maps.Copy(o.Wrote, p.Fields)
+	wroteTags(o.Wrote, p.AddTags, p.RemoveTags)
+	return t.publish(ctx, o)
 }
 
 // record publishes e as the entity's effect, if it is still ours to say.
@@ -366,9 +402,12 @@ func (t *task) finish(ctx context.Context, e effect.Effect, readings []Reading, 
 	if e.State == effect.Intent {
 		e.State = effect.Done
 	}
+	all := map[string]string{}
+	maps.Copy(all, wrote)
+	wroteTags(all, e.TagsAdded, e.TagsRemoved)
 	for i, r := range readings {
 		o := t.observed(r, observation.Writeback)
-		o.Entity, o.Atomic, o.Wrote = t.id, r.Atomic, wrote
+		o.Entity, o.Atomic, o.Wrote = t.id, r.Atomic, all
 		body, err := o.Encode()
 		if err != nil {
 			return bus.Terminate(err)
@@ -382,7 +421,10 @@ func (t *task) finish(ctx context.Context, e effect.Effect, readings []Reading, 
 	if err := t.record(ctx, e); err != nil {
 		return err
 	}
-	return t.publishWritebacks(ctx, e.Writebacks)
+	if err := t.publishWritebacks(ctx, e.Writebacks); err != nil || e.State != effect.Failed {
+		return err
+	}
+	return t.announce(ctx, plan.Plan{}) // nothing is being written any more
 }
 
 // fail records why a write did not come about, and what was done of it.

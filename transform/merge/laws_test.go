@@ -93,6 +93,9 @@ func (r *run) edit(s canonical.System) {
 	rec := r.side[s]
 	if rapid.IntRange(0, 3).Draw(r.t, "what") == 0 {
 		tag := rapid.SampledFrom(tags).Draw(r.t, "tag")
+		if base, known := r.state.Sync.Base[s]; known && slices.Contains(base.Tags, tag) != rec.tags[tag] {
+			return // as for fields that are cleared
+		}
 		rec.tags[tag] = !rec.tags[tag]
 		r.lastTag[s][tag] = rec.tags[tag]
 	} else {
@@ -102,7 +105,9 @@ func (r *run) edit(s canonical.System) {
 		case f == "opt_outs.email":
 			v = rapid.SampledFrom([]string{"true", ""}).Draw(r.t, "opt-out")
 			r.lifted = r.lifted || s == canonical.GHL && v == "" && rec.fields[f] == "true"
-		case rapid.IntRange(0, 4).Draw(r.t, "clear") == 0 && (s != canonical.Novi || f != "membership.status"):
+		// Nobody takes a value back before anybody has seen it: then a late sight
+		// of it can't be told from a change.
+		case rapid.IntRange(0, 4).Draw(r.t, "clear") == 0 && r.state.Sync.Base[s].Fields[f] == rec.fields[f] && (s != canonical.Novi || f != "membership.status"):
 			v = ""
 		}
 		if rec.fields[f] == v {
@@ -143,8 +148,11 @@ func (r *run) deliver(i int) {
 }
 
 func (r *run) merge(seen merge.Seen) merge.Outcome {
-	r.seq++
-	seen.At.Seq = r.seq
+	// The sink's own come again as redeliveries only; a sight may be published
+	// twice.
+	if r.seq++; seen.At.Seq == 0 || seen.Via == observation.Fetch {
+		seen.At.Seq = r.seq
+	}
 	before := r.state
 	next, out := merge.Contact(r.state, seen, merge.Policy{Lens: lens})
 	if out.Op == "" {
@@ -193,6 +201,21 @@ func (r *run) write(s canonical.System) bool {
 	if len(wrote) == 0 && !retag {
 		return false
 	}
+	// The sink says what it is about to write, and has ended its last write.
+	for i := 0; i < len(r.flight); i++ {
+		if r.flight[i].System == s && r.flight[i].Via == observation.Writeback {
+			r.merge(r.flight[i])
+			r.flight = slices.Delete(r.flight, i, i+1)
+			i--
+		}
+	}
+	intent := merge.Seen{System: s, Via: observation.Intent, Wrote: maps.Clone(wrote), At: canonical.Read{AsOf: r.now}}
+	for _, tag := range tags {
+		if had, has := rec.tags[tag], slices.Contains(want.Tags, tag); had != has {
+			intent.Wrote[canonical.TagField(tag)] = map[bool]string{true: "true"}[has]
+		}
+	}
+	r.merge(intent)
 	r.tick()
 	for f, v := range wrote {
 		rec.fields[f] = v
@@ -204,9 +227,8 @@ func (r *run) write(s canonical.System) bool {
 	rec.modified = max(rec.modified+1, r.now+r.skew[s])
 	r.writes++
 	back := r.look(s, observation.Writeback)
-	back.Wrote, back.Atomic = wrote, true
-	// The sink publishes what it wrote before anybody else has read it.
-	r.merge(back)
+	back.Wrote, back.Atomic = intent.Wrote, true
+	r.flight = append(r.flight, back)
 	return true
 }
 

@@ -58,8 +58,15 @@ type Outcome struct {
 func Contact(state canonical.ContactEvent, seen Seen, policy Policy) (canonical.ContactEvent, Outcome) {
 	m := &merger{policy: policy, seen: seen, old: state, next: state}
 	m.base, m.known = state.Sync.Base[seen.System]
+	if seen.Via == observation.Intent {
+		return m.intent()
+	}
 	switch {
 	case m.known && !seen.At.Newer(m.base.At) && !m.hasNewerField():
+		if m.settle(); m.dirty { // stale, but it ends an intent
+			m.next.Changes = nil
+			return m.publish()
+		}
 		return state, Outcome{} // stale, or the same thing again
 	case seen.Absent:
 		return m.absent()
@@ -114,6 +121,60 @@ func (m *merger) changedAt() int64 {
 		return m.seen.At.Modified
 	}
 	return m.seen.At.AsOf
+}
+
+// intent notes what the sink is about to write, in place of what it said
+// before. An empty one says that it won't write after all. One that comes
+// again, late, is known by its sequence.
+func (m *merger) intent() (canonical.ContactEvent, Outcome) {
+	was := m.old.Sync.Writing[m.seen.System]
+	if m.old.Version == 0 || m.seen.At.Seq <= was.Seq || len(was.Fields)+len(m.seen.Wrote) == 0 {
+		return m.old, Outcome{}
+	}
+	m.setWriting(canonical.Writing{Seq: m.seen.At.Seq, Fields: maps.Clone(m.seen.Wrote)})
+	m.next.Changes = nil
+	return m.publish()
+}
+
+// settle ends, with a writeback, the intents that it answers.
+func (m *merger) settle() {
+	writing := m.next.Sync.Writing[m.seen.System]
+	if m.seen.Via != observation.Writeback || len(writing.Fields) == 0 || m.seen.At.Seq <= writing.Seq {
+		return
+	}
+	left := maps.Clone(writing.Fields)
+	maps.DeleteFunc(left, func(f, v string) bool {
+		_, covered := m.seen.Shown.Fields[f]
+		covered = covered || m.seen.Shown.Tagged && strings.HasPrefix(f, canonical.TagField(""))
+		wrote, ok := m.seen.Wrote[f]
+		return covered && ok && wrote == v
+	})
+	if len(left) < len(writing.Fields) {
+		m.setWriting(canonical.Writing{Seq: writing.Seq, Fields: left})
+		m.dirty = true
+	}
+}
+
+// arrived reports whether value is what the sink is writing to f. That it has
+// been seen ends the intent: what is shown from now on is somebody's change.
+func (m *merger) arrived(f, value string) bool {
+	if wrote, ok := m.seen.Wrote[f]; ok && wrote == value {
+		return true // the writeback itself, which ends its intents in settle
+	}
+	w := m.next.Sync.Writing[m.seen.System]
+	if writing, ok := w.Fields[f]; !ok || writing != value {
+		return false
+	}
+	fields := maps.Clone(w.Fields)
+	delete(fields, f)
+	m.setWriting(canonical.Writing{Seq: w.Seq, Fields: fields})
+	m.dirty = true
+	return true
+}
+
+func (m *merger) setWriting(w canonical.Writing) {
+	m.next.Sync.Writing = cloneMap(m.next.Sync.Writing)
+	m.next.Sync.Writing[m.seen.System] = w
 }
 
 func (m *merger) fields() {
@@ -185,6 +246,8 @@ func (m *merger) field(f, shown string) {
 	if inBase && baseShown == shown {
 		return // rule 3: nothing changed at that system
 	}
+	// What the sink is writing, seen before its writeback has come.
+	ours := m.arrived(f, value)
 	if value == current {
 		// Equal: keep the earlier stamp, unless the field has none yet.
 		if _, ok := m.next.Sync.Stamps[f]; !ok && value != "" {
@@ -192,8 +255,8 @@ func (m *merger) field(f, shown string) {
 		}
 		return
 	}
-	if wrote, ok := m.seen.Wrote[f]; ok && value == wrote {
-		return // an answer to an earlier write of ours; canonical has moved on
+	if ours {
+		return // and canonical has moved on
 	}
 	authority := m.policy.Lens.Authority(f)
 	if !inBase {
@@ -337,7 +400,11 @@ func (m *merger) tags() {
 	}
 	apply := func(tag string, present bool) {
 		have := current(tag)
-		if have.Present == present {
+		shown := ""
+		if present {
+			shown = "true"
+		}
+		if ours := m.arrived(canonical.TagField(tag), shown); ours || have.Present == present {
 			return
 		}
 		if m.policy.Lens.FromGroup(tag) && m.seen.System != canonical.Novi {
@@ -411,6 +478,7 @@ func (m *merger) tags() {
 }
 
 func (m *merger) finish() (canonical.ContactEvent, Outcome) {
+	m.settle()
 	if !m.dirty {
 		return m.old, Outcome{}
 	}

@@ -60,7 +60,16 @@ func Sink(system canonical.System, tenant canonical.Tenant) Consumer {
 		Filters: []string{"canonical.contact." + Token(string(tenant)) + ".*.*"}}
 }
 
+// Contacts returns the filter for a tenant's contact events; "" is every
+// tenant's.
+func Contacts(tenant canonical.Tenant) string {
+	if tenant == "" {
+		return "canonical.contact.>"
+	}
+	return "canonical.contact." + Token(string(tenant)) + ".>"
+}
+
 // Tags is the durable consumer that derives tag events from contact events.
 func Tags() Consumer {
-	return Consumer{Stream: CANONICAL, Durable: "tags", Filters: []string{"canonical.contact.>"}}
+	return Consumer{Stream: CANONICAL, Durable: "tags", Filters: []string{Contacts("")}}
 }

@@ -15,12 +15,13 @@ import (
 )
 
 type cli struct {
-	Dev     devCmd     `cmd:"" help:"Run everything on this machine, with simulated systems: look at it, or play a run that ends."`
-	Sim     simCmd     `cmd:"" help:"Run one simulated system on its own."`
-	Streams streamsCmd `cmd:"" help:"Compare or apply the streams, consumers and buckets."`
-	Status  statusCmd  `cmd:"" help:"Show what the streams hold and how far each consumer has come."`
-	Version versionCmd `cmd:"" help:"Print the version."`
-	Broker  brokerCmd  `cmd:"" hidden:"" help:"Run a NATS server with JetStream (for dev --processes)."`
+	Dev       devCmd       `cmd:"" help:"Run everything on this machine, with simulated systems: look at it, or play a run that ends."`
+	Sim       simCmd       `cmd:"" help:"Run one simulated system on its own."`
+	Streams   streamsCmd   `cmd:"" help:"Compare or apply the streams, consumers and buckets."`
+	Status    statusCmd    `cmd:"" help:"Show what the streams hold and how far each consumer has come."`
+	Conflicts conflictsCmd `cmd:"" help:"List the fields for which two values competed, and the value that lost."`
+	Version   versionCmd   `cmd:"" help:"Print the version."`
+	Broker    brokerCmd    `cmd:"" hidden:"" help:"Run a NATS server with JetStream (for dev --processes)."`
 }
 
 type versionCmd struct{}

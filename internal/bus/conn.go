@@ -255,6 +255,52 @@ func (c *Conn) Last(ctx context.Context, stream, subject string) (Stored, error)
 	return Stored{Stream: stream, Subject: m.Subject, Header: Header(m.Header), Data: m.Data, Seq: m.Sequence, Time: m.Time}, nil
 }
 
+// Scan calls each with the messages of a stream under filter that are there
+// now, stored at since or later, from the oldest. It stops at each's error and
+// returns it.
+func (c *Conn) Scan(ctx context.Context, stream, filter string, since time.Time, each func(Stored) error) error {
+	cfg := jetstream.OrderedConsumerConfig{FilterSubjects: []string{filter}, DeliverPolicy: jetstream.DeliverAllPolicy}
+	if !since.IsZero() {
+		cfg.DeliverPolicy, cfg.OptStartTime = jetstream.DeliverByStartTimePolicy, &since
+	}
+	consumer, err := c.js.OrderedConsumer(ctx, stream, cfg)
+	if err != nil {
+		return fmt.Errorf("scan %s: %w", stream, err)
+	}
+	info, err := consumer.Info(ctx)
+	if err != nil {
+		return fmt.Errorf("scan %s: %w", stream, err)
+	}
+	if info.NumPending == 0 {
+		return nil
+	}
+	it, err := consumer.Messages()
+	if err != nil {
+		return fmt.Errorf("scan %s: %w", stream, err)
+	}
+	defer it.Stop()
+	defer context.AfterFunc(ctx, it.Stop)()
+	for {
+		m, err := it.Next()
+		if ctx.Err() != nil {
+			return context.Cause(ctx)
+		}
+		if err != nil {
+			return fmt.Errorf("scan %s: %w", stream, err)
+		}
+		meta, err := m.Metadata()
+		if err != nil {
+			return fmt.Errorf("scan %s: %w", stream, err)
+		}
+		if err := each(Stored{Stream: stream, Subject: m.Subject(), Header: Header(m.Headers()), Data: m.Data(), Seq: meta.Sequence.Stream, Time: meta.Timestamp}); err != nil {
+			return err
+		}
+		if meta.NumPending == 0 {
+			return nil
+		}
+	}
+}
+
 // EnsureConsumer implements [Bus].
 func (c *Conn) EnsureConsumer(ctx context.Context, spec streams.Consumer) error {
 	return streams.EnsureConsumer(ctx, c.js, spec)

@@ -352,6 +352,38 @@ func TestPinned(t *testing.T) {
 	until(t, func() bool { return byB.Load() == 1 })
 }
 
+func TestScan(t *testing.T) {
+	c := connect(t, broker(t))
+	var seen []uint64
+	scan := func(filter string, since time.Time, each func(bus.Stored) error) error {
+		seen = nil
+		return c.Scan(t.Context(), streams.RAW, filter, since, func(m bus.Stored) error { seen = append(seen, m.Seq); return each(m) })
+	}
+	none := func(bus.Stored) error { return nil }
+	if err := scan("raw.>", time.Time{}, none); err != nil || len(seen) != 0 {
+		t.Errorf("of an empty stream: %v %v", seen, err)
+	}
+	for i := range 600 {
+		publish(t, c, bus.Message{Subject: fmt.Sprintf("raw.ghl.a.contact.r%d.fetch", i%3), Data: []byte("{}")})
+	}
+	if err := scan("raw.>", time.Time{}, none); err != nil || len(seen) != 600 || seen[0] != 1 || seen[599] != 600 {
+		t.Errorf("of all: %d, %v", len(seen), err)
+	}
+	if err := scan("raw.ghl.a.contact.r1.>", time.Time{}, none); err != nil || len(seen) != 200 || seen[0] != 2 {
+		t.Errorf("of one: %d, %v", len(seen), err)
+	}
+	if err := scan("raw.>", time.Now().Add(time.Hour), none); err != nil || len(seen) != 0 {
+		t.Errorf("of the future: %v %v", seen, err)
+	}
+	enough := errors.New("enough")
+	if err := scan("raw.>", time.Time{}, func(bus.Stored) error { return enough }); !errors.Is(err, enough) || len(seen) != 1 {
+		t.Errorf("stopped by its caller: %d, %v", len(seen), err)
+	}
+	if err := c.Scan(t.Context(), "NONE", "x", time.Time{}, none); err == nil {
+		t.Error("of no stream")
+	}
+}
+
 func TestBuckets(t *testing.T) {
 	c := connect(t, broker(t))
 	if _, err := c.Bucket(t.Context(), "NONE"); err == nil {

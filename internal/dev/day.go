@@ -202,7 +202,7 @@ func (a *account) print(e entry) {
 	} else {
 		mark = "→"
 		if at, ok := a.edited[email]; ok && e.at.Sub(at) < time.Minute {
-			after = fmt.Sprintf("  (after %.2f s)", e.at.Sub(at).Seconds())
+			after = fmt.Sprintf("  (after %d ms)", e.at.Sub(at).Milliseconds())
 		}
 	}
 	text := strings.Join(what, ", ")

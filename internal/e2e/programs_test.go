@@ -2,6 +2,7 @@ package e2e_test
 
 import (
 	"bytes"
+	"encoding/json"
 	"errors"
 	"net"
 	"os"
@@ -9,8 +10,13 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
+	"github.com/causeway-sync/causeway/internal/bus"
+	"github.com/causeway-sync/causeway/internal/bustest"
 	"github.com/causeway-sync/causeway/internal/natsembed"
+	"github.com/causeway-sync/causeway/schemas/canonical"
+	"github.com/causeway-sync/causeway/streams"
 )
 
 // program runs a built program to its end and returns its exit code, output
@@ -114,6 +120,40 @@ func TestStreamsApplyAndStatus(t *testing.T) {
 	}
 	if code, _, errs := program(t, nil, "causeway", "status", "--nats", "nats://127.0.0.1:1"); code != 1 || strings.Count(errs, "\n") != 1 {
 		t.Errorf("without a server: %d %q", code, errs)
+	}
+}
+
+func TestConflicts(t *testing.T) {
+	c := bustest.Start(t)
+	at := time.Date(2026, 11, 1, 12, 0, 0, 0, time.UTC)
+	e := canonical.ContactEvent{Version: 1, Contact: canonical.Contact{ID: canonical.NewID("a", canonical.KindContact, canonical.GHL, "g1"), JobTitle: "Baker", Tags: []string{}},
+		Changes: []canonical.Change{{Field: "job_title", From: "Guide", To: "Baker", Origin: canonical.Novi, At: at, Conflict: &canonical.Conflict{Lost: "Guide", Origin: canonical.GHL, Reason: "newer"}}}}
+	data, err := json.Marshal(e)
+	if err != nil {
+		t.Fatal(err)
+	}
+	url := c.JetStream().Conn().ConnectedUrl()
+	steps := []struct {
+		args []string
+		want []string
+	}{
+		{nil, []string{"there are none"}},
+		{nil, []string{string(e.Contact.ID), "job_title", `"Baker"`, "novi", `"Guide"`, "ghl", "newer"}},
+		{[]string{"--tenant", "other"}, []string{"there are none"}},
+		{[]string{"--since", "1h", "--json"}, []string{`"field":"job_title"`, `"lost":"Guide"`}},
+	}
+	for i, step := range steps {
+		if i == 1 {
+			if _, err := c.Publish(t.Context(), bus.Message{Subject: streams.Canonical(canonical.KindContact, "a", e.Contact.ID, canonical.OpCreated), Data: data}); err != nil {
+				t.Fatal(err)
+			}
+		}
+		code, out, errs := program(t, nil, "causeway", append([]string{"conflicts", "--nats", url}, step.args...)...)
+		for _, want := range step.want {
+			if code != 0 || !strings.Contains(out, want) {
+				t.Errorf("%v: %d %q %q, want %q", step.args, code, out, errs, want)
+			}
+		}
 	}
 }
 

@@ -92,6 +92,19 @@ func Dead(stage string, tenant canonical.Tenant, kind canonical.Kind, id string)
 	return subject("dead", stage, cmp.Or(string(tenant), "unknown"), cmp.Or(string(kind), "unknown"), id)
 }
 
+// DeadLetters returns the filter for the dead letters of a stage and a tenant;
+// "" is every one's.
+func DeadLetters(stage, tenant string) string {
+	parts := []string{"dead", "*", "*", "*", "*"}
+	if stage != "" {
+		parts[1] = Token(stage)
+	}
+	if tenant != "" {
+		parts[2] = Token(tenant)
+	}
+	return strings.Join(parts, ".")
+}
+
 // Parsed is what a subject says. Only the fields that its stream has are set.
 type Parsed struct {
 	Stream string // the first token: raw, canonical, effects or dead

@@ -16,6 +16,7 @@ import (
 	"github.com/causeway-sync/causeway/internal/bustest"
 	"github.com/causeway-sync/causeway/internal/natsembed"
 	"github.com/causeway-sync/causeway/schemas/canonical"
+	"github.com/causeway-sync/causeway/schemas/envelope"
 	"github.com/causeway-sync/causeway/streams"
 )
 
@@ -153,6 +154,41 @@ func TestConflicts(t *testing.T) {
 			if code != 0 || !strings.Contains(out, want) {
 				t.Errorf("%v: %d %q %q, want %q", step.args, code, out, errs, want)
 			}
+		}
+	}
+}
+
+func TestDeadLetters(t *testing.T) {
+	c := bustest.Start(t)
+	url := c.JetStream().Conn().ConnectedUrl()
+	letter := envelope.DeadLetter{Stage: "sink", Tenant: "a", Kind: canonical.KindContact, ID: "x", Reason: "the value was refused", At: time.Now(), Stream: streams.CANONICAL, Sequence: 7}
+	data, err := json.Marshal(letter)
+	if err != nil {
+		t.Fatal(err)
+	}
+	subject := streams.Dead("sink", "a", canonical.KindContact, "x")
+	steps := []struct {
+		args []string
+		code int
+		want string
+	}{
+		{[]string{"list"}, 0, "there are none"},
+		{[]string{"list"}, 0, subject},
+		{[]string{"list", "--stage", "sink", "--tenant", "a"}, 0, "the value was refused"},
+		{[]string{"list", "--stage", "transform"}, 0, "there are none"},
+		{[]string{"show", subject}, 0, `"sequence": 7`},
+		{[]string{"show", "dead.sink.a.contact.y"}, 1, "there is no dead letter"},
+		{[]string{"show", "raw.>"}, 1, "no dead letter's subject"},
+	}
+	for i, step := range steps {
+		if i == 1 {
+			if _, err := c.Publish(t.Context(), bus.Message{Subject: subject, Data: data}); err != nil {
+				t.Fatal(err)
+			}
+		}
+		code, out, errs := program(t, nil, "causeway", append([]string{"dead"}, append(step.args, "--nats", url)...)...)
+		if code != step.code || !strings.Contains(out+errs, step.want) {
+			t.Errorf("%v: %d %q %q, want %d %q", step.args, code, out, errs, step.code, step.want)
 		}
 	}
 }

@@ -29,6 +29,8 @@ bench: ## run the benchmarks of the hot functions
 
 fuzz: ## fuzz each decoder that faces the outside for 10 s
 	go test -run '^$$' -fuzz FuzzParse -fuzztime 10s ./streams
+	go test -run '^$$' -fuzz FuzzRead -fuzztime 10s ./ingest/ghl
+	go test -run '^$$' -fuzz FuzzRead -fuzztime 10s ./ingest/novi
 
 vuln: ## look for known vulnerabilities
 	go run $(GOVULNCHECK) ./...

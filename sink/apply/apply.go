@@ -201,8 +201,15 @@ func (t *task) merged() bool {
 func (t *task) recover(ctx context.Context) (done bool, err error) {
 	var r Reading
 	if t.last.Create {
-		found := false
-		r, found, err = t.cfg.Destination.Find(ctx, t.state.Contact)
+		// It was made as the contact was then, which may have changed since.
+		then, found := t.state.Contact, false
+		for f, v := range t.last.Wrote {
+			then.SetField(f, v)
+		}
+		r, found, err = t.cfg.Destination.Find(ctx, then)
+		if err == nil && !found && then.Email != t.state.Contact.Email {
+			r, found, err = t.cfg.Destination.Find(ctx, t.state.Contact)
+		}
 		if err != nil {
 			return false, t.verdict(err)
 		}

@@ -74,7 +74,12 @@ func (s *site) Find(_ context.Context, c canonical.Contact) (apply.Reading, bool
 	if err := s.before("find"); err != nil {
 		return apply.Reading{}, false, err
 	}
-	id, ok := s.refs[string(c.ID)]
+	id, ok := "", false
+	for m, f := range s.members { // by e-mail, as Novi can be searched
+		if f["email"] == c.Email {
+			id, ok = m, true
+		}
+	}
 	if !ok {
 		return apply.Reading{}, false, nil
 	}
@@ -124,13 +129,14 @@ func (s *site) look(f func()) {
 type bundle struct {
 	*bus.Conn
 	*site
-	t    *testing.T
-	seen int
+	t     *testing.T
+	seen  int
+	email string
 }
 
 func setup(t *testing.T) *bundle {
 	t.Helper()
-	b := &bundle{Conn: bustest.Start(t), site: newSite(), t: t}
+	b := &bundle{Conn: bustest.Start(t), site: newSite(), t: t, email: "ada@example.org"}
 	bustest.Go(t, func(ctx context.Context) error {
 		return transform.Run(ctx, transform.Config{Bus: b.Conn, Logger: zerolog.Nop(), Tenants: map[canonical.Tenant]transform.Policy{tenant: {Lens: mapping.Association("US")}}})
 	})
@@ -150,7 +156,7 @@ func (b *bundle) ghlShows(first, job string) {
 	at := time.Now()
 	o := observation.Observation{System: canonical.GHL, Tenant: tenant, Kind: canonical.KindContact, ExternalID: "g1", Via: observation.Fetch, Endpoint: observation.GHLContactGet,
 		ReadBegan: at, Modified: at, Names: map[string]string{"cf1": "contact.job_title"},
-		Record: []byte(fmt.Sprintf(`{"id":"g1","firstName":%q,"email":"ada@example.org","customFields":[{"id":"cf1","value":%q}]}`, first, job))}
+		Record: []byte(fmt.Sprintf(`{"id":"g1","firstName":%q,"email":%q,"customFields":[{"id":"cf1","value":%q}]}`, first, b.email, job))}
 	body, err := o.Encode()
 	if err != nil {
 		b.t.Fatal(err)
@@ -341,6 +347,37 @@ type renamed struct{ *bus.Conn }
 func (r renamed) Consume(ctx context.Context, sub bus.Subscription, handle func(context.Context, *bus.Delivery)) error {
 	sub.Durable += "-2"
 	return r.Conn.Consume(ctx, sub, handle)
+}
+
+// TestLostCreateOfAnOlderAddress: the answer to a create is lost, and before
+// it is looked up the contact gets another e-mail address.
+func TestLostCreateOfAnOlderAddress(t *testing.T) {
+	b := setup(t)
+	b.after = once("create", broken(apierr.Ambiguous))
+	b.before = func(op string) error {
+		if op == "find" {
+			return broken(apierr.Retry) // not yet
+		}
+		return nil
+	}
+	stop := b.sink(1)
+	b.ghlShows("Ada", "Guide")
+	bustest.Until(t, func() bool {
+		e := b.effects()
+		return len(e) > 0 && e[len(e)-1].State == effect.Ambiguous
+	})
+	stop()
+	b.before = func(string) error { return nil }
+	b.email = "ada.imhof@example.org"
+	b.ghlShows("Ada", "Guide")
+	bustest.Settled(t, b.Conn, streams.RAW, streams.Transform().Durable)
+	b.sink(2)
+	b.check("Ada", "Guide", 1)
+	b.look(func() {
+		if got := b.members["m1"]["email"]; got != b.email {
+			t.Errorf("the address is %q", got)
+		}
+	})
 }
 
 func TestSomebodyChangedTheRecord(t *testing.T) {

@@ -304,6 +304,8 @@ func (m *merger) allowed(f string, authority mapping.Authority, value string) bo
 func (m *merger) firstSight(f, value, current string, authority mapping.Authority) {
 	switch {
 	case value == "":
+	case current != "" && m.made(f):
+		// We made the record with an older value, and nobody else has been there.
 	case current == "":
 		// A side without the authority still fills a gap: there is nothing to lose.
 		m.win(f, value, current, false)
@@ -314,6 +316,13 @@ func (m *merger) firstSight(f, value, current string, authority mapping.Authorit
 	default:
 		m.lose(f, value, current, "newer")
 	}
+}
+
+// made reports whether the record says that it was made for this entity, by
+// us, and f is a field that we write there.
+func (m *merger) made(f string) bool {
+	b, bound := m.policy.Lens.Binding(f)
+	return bound && m.seen.Shown.Ref != "" && m.seen.Shown.Ref == m.old.Contact.ID && b.Side(m.seen.System).Write != mapping.Never
 }
 
 // wins compares the stamps of two values that compete for f.

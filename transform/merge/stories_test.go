@@ -38,7 +38,8 @@ type sight struct {
 	Wrote    map[string]string `json:"wrote"`
 	Atomic   bool              `json:"atomic"`
 	Absent   bool              `json:"absent"`
-	External string            `json:"id"` // default: the system's first letter and 1
+	Ours     bool              `json:"ours"` // the record says that we made it
+	External string            `json:"id"`   // default: the system's first letter and 1
 }
 
 func clockTime(t *testing.T, s string) int64 {
@@ -60,6 +61,9 @@ func (s sight) seen(t *testing.T, seq int) merge.Seen {
 		At:    canonical.Read{Modified: clockTime(t, s.Modified), AsOf: clockTime(t, s.Read), Seq: uint64(seq)}}
 	if s.Tags != nil {
 		out.Shown.Tags = *s.Tags
+	}
+	if s.Ours {
+		out.Shown.Ref = canonical.NewID(tenant, canonical.KindContact, canonical.GHL, "g1")
 	}
 	if out.Via == "" {
 		out.Via = observation.Fetch

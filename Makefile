@@ -2,7 +2,7 @@
 STATICCHECK := honnef.co/go/tools/cmd/staticcheck@v0.8.2
 GOVULNCHECK := golang.org/x/vuln/cmd/govulncheck@latest
 
-.PHONY: help build test race lint verify bench fuzz vuln
+.PHONY: help build test race lint verify bench faults fuzz vuln
 
 help: ## show this help
 	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-8s %s\n", $$1, $$2}'
@@ -26,6 +26,10 @@ verify: lint ## lint, and that go.mod is tidy
 
 bench: ## run the benchmarks of the hot functions
 	go test -run '^$$' -bench . -benchmem ./...
+
+SEED ?= 7
+faults: ## one run with every fault of the simulators on (SEED=N)
+	go test -count=1 -tags campaign -run TestFaults -timeout 10m ./internal/e2e -seed $(SEED)
 
 fuzz: ## fuzz each decoder that faces the outside for 10 s
 	go test -run '^$$' -fuzz FuzzParse -fuzztime 10s ./streams

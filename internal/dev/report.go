@@ -145,6 +145,9 @@ type Play struct {
 	// Started is called once the stages run: how to start them is the
 	// caller's.
 	Start func() error
+	// Settle is how long nothing may happen before it counts as quiet; 0 means
+	// as long as it takes when everything works.
+	Settle time.Duration
 	// Limits is for the report.
 	Limits int
 }
@@ -157,6 +160,9 @@ const watch = 4 * time.Second
 func (w *World) Run(ctx context.Context, p Play) (Report, error) {
 	if p.Timeout == 0 {
 		p.Timeout = 10 * time.Minute
+	}
+	if p.Settle > 0 {
+		w.settle = p.Settle
 	}
 	began := time.Now()
 	ctx, cancel := context.WithTimeout(ctx, p.Timeout)

@@ -338,7 +338,9 @@ func (c *Conn) consume(ctx context.Context, sub Subscription, handle func(contex
 	if err != nil {
 		return fmt.Errorf("consumer %s: %w", sub.Durable, err)
 	}
-	stop := context.AfterFunc(ctx, it.Stop)
+	// Drain, not Stop, which would discard what is buffered: the broker would
+	// wait for its acks before it gave it to anybody else.
+	stop := context.AfterFunc(ctx, it.Drain)
 	defer stop()
 	defer it.Stop()
 	// The handlers outlive ctx: what has begun is finished.

@@ -154,12 +154,6 @@ func TestAWalkGoesOnWhereItWas(t *testing.T) {
 // TestOneWalks: of several instances one walks at a time.
 func TestOneWalks(t *testing.T) {
 	c, l := bustest.Start(t), records(95)
-	var active, most atomic.Int64
-	l.fail = func(int) error {
-		most.Store(max(most.Load(), active.Add(1)))
-		defer active.Add(-1)
-		return nil
-	}
 	for range 3 {
 		cfg := config(c, l)
 		cfg.Every = 0

@@ -129,7 +129,9 @@ func (b *Budget) Acquire(ctx context.Context, lane Lane, n int) error {
 	}
 }
 
-// take takes n tokens of every bucket, or none and says how long to wait.
+// take takes n tokens of every bucket, or none and says how long to wait. A
+// bucket that never holds n gives what it holds: only a share of two calls or
+// fewer in a window is that small, and then its refill is half the share.
 func (b *Budget) take(n int) (time.Duration, error) {
 	now := b.clock.Now()
 	if wait := b.paused.Sub(now); wait > 0 {

@@ -12,38 +12,15 @@ import (
 
 	"github.com/nats-io/nats.go/jetstream"
 	"github.com/prometheus/client_golang/prometheus"
-	"github.com/rs/zerolog"
 
 	"github.com/causeway-sync/causeway/internal/bus"
+	"github.com/causeway-sync/causeway/internal/bustest"
 	"github.com/causeway-sync/causeway/internal/clock"
 	"github.com/causeway-sync/causeway/internal/natsembed"
 	"github.com/causeway-sync/causeway/schemas/canonical"
 	"github.com/causeway-sync/causeway/schemas/envelope"
 	"github.com/causeway-sync/causeway/streams"
 )
-
-func broker(t *testing.T) *natsembed.Server {
-	t.Helper()
-	s, err := natsembed.Start(natsembed.Options{StoreDir: t.TempDir()})
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(s.Shutdown)
-	return s
-}
-
-func connect(t *testing.T, s *natsembed.Server) *bus.Conn {
-	t.Helper()
-	c, err := bus.Connect(t.Context(), bus.Options{URL: s.URL(), Name: t.Name(), Logger: zerolog.Nop()})
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(c.Close)
-	if _, err := streams.Ensure(t.Context(), c.JetStream()); err != nil {
-		t.Fatal(err)
-	}
-	return c
-}
 
 func publish(t *testing.T, c *bus.Conn, m bus.Message) bus.Ack {
 	t.Helper()
@@ -57,7 +34,7 @@ func publish(t *testing.T, c *bus.Conn, m bus.Message) bus.Ack {
 const subject = "raw.ghl.a.contact.x.fetch"
 
 func TestPublish(t *testing.T) {
-	c := connect(t, broker(t))
+	c := bustest.Start(t)
 	t.Run("an id that was seen is told so", func(t *testing.T) {
 		a := publish(t, c, bus.Message{Subject: subject, Data: []byte("1"), ID: "k"})
 		b := publish(t, c, bus.Message{Subject: subject, Data: []byte("2"), ID: "k"})
@@ -103,7 +80,7 @@ func TestConnectAgainWithTheSameMetrics(t *testing.T) {
 	if _, err := bus.Connect(t.Context(), bus.Options{URL: "nats://127.0.0.1:1", Metrics: r}); err == nil {
 		t.Fatal("nobody listens there")
 	}
-	c, err := bus.Connect(t.Context(), bus.Options{URL: broker(t).URL(), Metrics: r})
+	c, err := bus.Connect(t.Context(), bus.Options{URL: bustest.Start(t).JetStream().Conn().ConnectedUrl(), Metrics: r})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -128,30 +105,6 @@ func consume(t *testing.T, c *bus.Conn, sub bus.Subscription, handle func(*bus.D
 		cancel()
 		if err := <-done; err != nil {
 			t.Error(err)
-		}
-	}
-}
-
-// settled waits until the consumer has nothing left.
-func settled(t *testing.T, c *bus.Conn, stream, durable string) {
-	t.Helper()
-	until(t, func() bool {
-		consumer, err := c.JetStream().Consumer(t.Context(), stream, durable)
-		if err != nil {
-			return false
-		}
-		info, err := consumer.Info(t.Context())
-		return err == nil && info.NumPending == 0 && info.NumAckPending == 0
-	})
-}
-
-func until(t *testing.T, ok func() bool) {
-	t.Helper()
-	ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
-	defer cancel()
-	for !ok() {
-		if clock.Sleep(ctx, clock.System{}, 5*time.Millisecond) != nil {
-			t.Fatal("it never came to be")
 		}
 	}
 }
@@ -196,11 +149,11 @@ func TestVerdicts(t *testing.T) {
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
 			t.Parallel()
-			c := connect(t, broker(t))
+			c := bustest.Start(t)
 			seq := publish(t, c, bus.Message{Subject: subject, Data: []byte("{}")}).Seq
 			var count atomic.Int64
 			stop := consume(t, c, tt.sub, func(d *bus.Delivery) { count.Store(int64(d.Count)); d.Done(tt.verdict(d.Count)) })
-			settled(t, c, streams.RAW, "transform")
+			bustest.Settled(t, c, streams.RAW, "transform")
 			stop()
 			if got := int(count.Load()); got != tt.counts {
 				t.Errorf("delivered %d times, want %d", got, tt.counts)
@@ -227,8 +180,7 @@ func TestVerdicts(t *testing.T) {
 // when its consumer is gone, and the second publish of the same thing is told
 // apart by its expectation.
 func TestCrashBetweenPublishAndAck(t *testing.T) {
-	s := broker(t)
-	c := connect(t, s)
+	c := bustest.Start(t)
 	publish(t, c, bus.Message{Subject: subject, Data: []byte("{}")})
 	work := func(c *bus.Conn, d *bus.Delivery) error {
 		_, err := c.Publish(context.Background(), bus.Message{Subject: "effects.ghl.a.contact.x", Data: d.Data, Expect: &bus.Expect{Subject: "effects.ghl.a.contact.x"}})
@@ -237,7 +189,7 @@ func TestCrashBetweenPublishAndAck(t *testing.T) {
 		}
 		return err
 	}
-	crashed := connect(t, s)
+	crashed := bustest.Again(t, c)
 	done := make(chan struct{})
 	stop := consume(t, crashed, bus.Subscription{}, func(d *bus.Delivery) {
 		if d.Count == 1 {
@@ -262,7 +214,7 @@ func TestCrashBetweenPublishAndAck(t *testing.T) {
 	}
 	var count atomic.Int64
 	again := consume(t, c, bus.Subscription{}, func(d *bus.Delivery) { count.Store(int64(d.Count)); d.Done(work(c, d)) })
-	settled(t, c, streams.RAW, "transform")
+	bustest.Settled(t, c, streams.RAW, "transform")
 	again()
 	if count.Load() < 2 {
 		t.Error("it did not come again")
@@ -276,7 +228,7 @@ func TestCrashBetweenPublishAndAck(t *testing.T) {
 // TestDraining: when it stops, what has begun is finished and acked, and what
 // was only buffered is given back at once.
 func TestDraining(t *testing.T) {
-	c := connect(t, broker(t))
+	c := bustest.Start(t)
 	for range 20 {
 		publish(t, c, bus.Message{Subject: subject, Data: []byte("{}")})
 	}
@@ -307,7 +259,7 @@ func TestDraining(t *testing.T) {
 		t.Error("it went on after it was told to stop")
 	}
 	stop := consume(t, c, bus.Subscription{}, func(d *bus.Delivery) { handled.Add(1); d.Done(nil) })
-	settled(t, c, streams.RAW, "transform")
+	bustest.Settled(t, c, streams.RAW, "transform")
 	stop()
 	if got := handled.Load(); got != 20 {
 		t.Errorf("%d were handled, want each of 20 once", got)
@@ -316,8 +268,8 @@ func TestDraining(t *testing.T) {
 
 // TestPinned: of two instances one works; the other takes over.
 func TestPinned(t *testing.T) {
-	s := broker(t)
-	a, b := connect(t, s), connect(t, s)
+	a := bustest.Start(t)
+	b := bustest.Again(t, a)
 	spec := streams.Hydrate("a")
 	cfg := spec.Config()
 	cfg.PinnedTTL = time.Second
@@ -337,23 +289,23 @@ func TestPinned(t *testing.T) {
 	stopA := run(a, &byA)
 	notice := func() { publish(t, a, bus.Message{Subject: "raw.ghl.a.contact.x.notice", Data: []byte("{}")}) }
 	notice()
-	until(t, func() bool { return byA.Load() == 1 })
+	bustest.Until(t, func() bool { return byA.Load() == 1 })
 	stopB := run(b, &byB)
 	defer stopB()
 	for range 20 {
 		notice()
 	}
-	until(t, func() bool { return byA.Load()+byB.Load() == 21 })
+	bustest.Until(t, func() bool { return byA.Load()+byB.Load() == 21 })
 	if byB.Load() != 0 {
 		t.Errorf("the second instance worked on %d while the first was there", byB.Load())
 	}
 	stopA()
 	publish(t, b, bus.Message{Subject: "raw.ghl.a.contact.x.notice", Data: []byte("{}")})
-	until(t, func() bool { return byB.Load() == 1 })
+	bustest.Until(t, func() bool { return byB.Load() == 1 })
 }
 
 func TestScan(t *testing.T) {
-	c := connect(t, broker(t))
+	c := bustest.Start(t)
 	var seen []uint64
 	scan := func(filter string, since time.Time, each func(bus.Stored) error) error {
 		seen = nil
@@ -385,7 +337,7 @@ func TestScan(t *testing.T) {
 }
 
 func TestBuckets(t *testing.T) {
-	c := connect(t, broker(t))
+	c := bustest.Start(t)
 	if _, err := c.Bucket(t.Context(), "NONE"); err == nil {
 		t.Error("a bucket that is not there was opened")
 	}
@@ -422,7 +374,7 @@ func TestBuckets(t *testing.T) {
 }
 
 func TestCoalesce(t *testing.T) {
-	c := connect(t, broker(t))
+	c := bustest.Start(t)
 	spec := streams.Transform()
 	if err := c.EnsureConsumer(t.Context(), spec); err != nil {
 		t.Fatal(err)
@@ -457,8 +409,8 @@ func TestCoalesce(t *testing.T) {
 				return nil
 			})
 	}()
-	until(t, func() bool { return runs.Load() == 2 })
-	until(t, func() bool {
+	bustest.Until(t, func() bool { return runs.Load() == 2 })
+	bustest.Until(t, func() bool {
 		consumer, err := c.JetStream().Consumer(t.Context(), spec.Stream, spec.Durable)
 		if err != nil {
 			return false
@@ -467,7 +419,7 @@ func TestCoalesce(t *testing.T) {
 		return err == nil && info.NumPending == 0
 	})
 	close(release)
-	settled(t, c, spec.Stream, spec.Durable)
+	bustest.Settled(t, c, spec.Stream, spec.Durable)
 	cancel()
 	if err := <-done; err != nil {
 		t.Error(err)

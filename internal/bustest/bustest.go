@@ -23,14 +23,26 @@ func Start(t testing.TB) *bus.Conn {
 		t.Fatal(err)
 	}
 	t.Cleanup(s.Shutdown)
-	c, err := bus.Connect(context.Background(), bus.Options{URL: s.URL(), Name: t.Name(), Logger: zerolog.Nop()})
+	c := connect(t, s.URL())
+	if _, err := streams.Ensure(context.Background(), c.JetStream()); err != nil {
+		t.Fatal(err)
+	}
+	return c
+}
+
+// Again returns another connection to c's server.
+func Again(t testing.TB, c *bus.Conn) *bus.Conn {
+	t.Helper()
+	return connect(t, c.JetStream().Conn().ConnectedUrl())
+}
+
+func connect(t testing.TB, url string) *bus.Conn {
+	t.Helper()
+	c, err := bus.Connect(context.Background(), bus.Options{URL: url, Name: t.Name(), Logger: zerolog.Nop()})
 	if err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(c.Close)
-	if _, err := streams.Ensure(context.Background(), c.JetStream()); err != nil {
-		t.Fatal(err)
-	}
 	return c
 }
 

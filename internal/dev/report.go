@@ -142,8 +142,7 @@ type Play struct {
 	Timeout time.Duration
 	// Between, if set, is called before each change, with its number.
 	Between func(i int) error
-	// Started is called once the stages run: how to start them is the
-	// caller's.
+	// Start starts the broker and the stages; how is the caller's.
 	Start func() error
 	// Settle is how long nothing may happen before it counts as quiet; 0 means
 	// as long as it takes when everything works.

@@ -230,11 +230,7 @@ func (t *task) recover(ctx context.Context) (done bool, err error) {
 	out.State, out.External, out.Reason = effect.Done, r.External, "looked up after an unknown end"
 	out.At = r.ReadBegan
 	// What the record shows is known by reading it, so nothing is overlaid.
-	wrote := maps.Clone(out.Wrote)
-	if wrote == nil {
-		wrote = map[string]string{}
-	}
-	wroteTags(wrote, out.TagsAdded, out.TagsRemoved)
+	wrote := written(out.Wrote, out.TagsAdded, out.TagsRemoved)
 	out.Wrote, out.TagsAdded, out.TagsRemoved = nil, nil, nil
 	if err := t.finish(ctx, out, []Reading{r}, wrote); err != nil {
 		return false, err
@@ -250,15 +246,16 @@ func (t *task) create(ctx context.Context, p plan.Plan) error {
 	if err := t.announce(ctx, p); err != nil {
 		return err
 	}
+	wrote := written(p.Fields, p.AddTags, p.RemoveTags)
 	readings, err := t.cfg.Destination.Create(ctx, t.state.Contact, p)
 	if err == nil {
-		return t.finish(ctx, out, readings, p.Fields)
+		return t.finish(ctx, out, readings, wrote)
 	}
 	var api *apierr.Error
 	if errors.As(err, &api) && api.Class == apierr.Duplicate && api.ExistingID != "" {
 		return t.adopt(ctx, out, canonical.ExternalID(api.ExistingID), err)
 	}
-	return t.fail(ctx, out, readings, p.Fields, err)
+	return t.fail(ctx, out, readings, wrote, err)
 }
 
 // adopt links a record that was there already instead of making a second
@@ -291,6 +288,7 @@ func (t *task) update(ctx context.Context, p plan.Plan, x plan.Expected) error {
 	if err := t.announce(ctx, p); err != nil {
 		return err
 	}
+	wrote := written(p.Fields, p.AddTags, p.RemoveTags)
 	var now Reading
 	if t.cfg.Destination.ReadsFirst() || !fresh {
 		now, err = t.cfg.Destination.ReadToUpdate(ctx, p.External)
@@ -304,15 +302,15 @@ func (t *task) update(ctx context.Context, p plan.Plan, x plan.Expected) error {
 	}
 	if apierr.ClassOf(err) == apierr.Gone {
 		out.State, out.Reason = effect.Failed, "the record is gone"
-		if err := t.finish(ctx, out, readings, p.Fields); err != nil {
+		if err := t.finish(ctx, out, readings, wrote); err != nil {
 			return err
 		}
 		return t.gone(ctx, p.External)
 	}
 	if err != nil {
-		return t.fail(ctx, out, readings, p.Fields, err)
+		return t.fail(ctx, out, readings, wrote, err)
 	}
-	return t.finish(ctx, out, readings, p.Fields)
+	return t.finish(ctx, out, readings, wrote)
 }
 
 // moved reports whether somebody has changed the record: then the merge has
@@ -362,26 +360,26 @@ func (t *task) intend(ctx context.Context, p plan.Plan) (effect.Effect, error) {
 	return e, t.record(ctx, e)
 }
 
-// wroteTags adds tags to what an observation says was written.
-func wroteTags(wrote map[string]string, added, removed []string) {
+// written is how an observation says what was written.
+func written(fields map[string]string, added, removed []string) map[string]string {
+	out := make(map[string]string, len(fields)+len(added)+len(removed))
+	maps.Copy(out, fields)
 	for _, tag := range added {
-		wrote[canonical.TagField(tag)] = "true"
+		out[canonical.TagField(tag)] = "true"
 	}
 	for _, tag := range removed {
-		wrote[canonical.TagField(tag)] = ""
+		out[canonical.TagField(tag)] = ""
 	}
+	return out
 }
 
 // announce tells the transform what is about to be written, before anybody
 // else can see it. The zero Plan takes it back.
 func (t *task) announce(ctx context.Context, p plan.Plan) error {
-	o := observation.Observation{
+	return t.publish(ctx, observation.Observation{
 		System: t.cfg.System, Tenant: t.cfg.Tenant, Kind: canonical.KindContact, ExternalID: canonical.ExternalID(t.id),
-		Via: observation.Intent, Entity: t.id, ReadBegan: t.cfg.Clock.Now(), Wrote: map[string]string{},
-	}
-	maps.Copy(o.Wrote, p.Fields)
-	wroteTags(o.Wrote, p.AddTags, p.RemoveTags)
-	return t.publish(ctx, o)
+		Via: observation.Intent, Entity: t.id, ReadBegan: t.cfg.Clock.Now(), Wrote: written(p.Fields, p.AddTags, p.RemoveTags),
+	})
 }
 
 // record publishes e as the entity's effect, if it is still ours to say.
@@ -409,12 +407,9 @@ func (t *task) finish(ctx context.Context, e effect.Effect, readings []Reading, 
 	if e.State == effect.Intent {
 		e.State = effect.Done
 	}
-	all := map[string]string{}
-	maps.Copy(all, wrote)
-	wroteTags(all, e.TagsAdded, e.TagsRemoved)
 	for i, r := range readings {
 		o := t.observed(r, observation.Writeback)
-		o.Entity, o.Atomic, o.Wrote = t.id, r.Atomic, all
+		o.Entity, o.Atomic, o.Wrote = t.id, r.Atomic, wrote
 		body, err := o.Encode()
 		if err != nil {
 			return bus.Terminate(err)

@@ -254,9 +254,11 @@ func TestLevelTriggered(t *testing.T) {
 	bustest.Settled(t, b.Conn, streams.RAW, streams.Transform().Durable)
 	b.sink(2)
 	b.check("Ada", "job 10", 1)
-	if b.look(func() {}); b.updates != 1 {
-		t.Errorf("%d updates", b.updates)
-	}
+	b.look(func() {
+		if b.updates != 1 {
+			t.Errorf("%d updates", b.updates)
+		}
+	})
 }
 
 func TestEndsOfAWrite(t *testing.T) {
@@ -438,7 +440,9 @@ func TestGone(t *testing.T) {
 		return err == nil && e.Sync.Base[canonical.Novi].Gone && len(e.Links[canonical.Novi]) == 0
 	})
 	b.settled()
-	if b.look(func() {}); b.creates != 1 {
-		t.Errorf("what somebody deleted was made again")
-	}
+	b.look(func() {
+		if b.creates != 1 {
+			t.Error("what somebody deleted was made again")
+		}
+	})
 }

@@ -305,7 +305,8 @@ func (m *merger) firstSight(f, value, current string, authority mapping.Authorit
 	switch {
 	case value == "":
 	case current != "" && m.made(f):
-		// We made the record with an older value, and nobody else has been there.
+		// We made the record with an older value. Somebody who changed it before
+		// its first sight can't be told from that.
 	case current == "":
 		// A side without the authority still fills a gap: there is nothing to lose.
 		m.win(f, value, current, false)

@@ -134,7 +134,8 @@ func (w *World) story(ctx context.Context, d Day, people *People, tell func(time
 type account struct {
 	w         *World
 	out       io.Writer
-	ghl, novi int
+	ghl, novi int                  // entries told
+	noviSeq   int64                // seen of Novi's ledger, which also holds what is no entry
 	edited    map[string]time.Time // by e-mail address: when a person last edited
 }
 
@@ -159,10 +160,11 @@ func (a *account) follow(ctx context.Context) error {
 
 // lines returns what is new in both ledgers, in canonical terms.
 func (a *account) lines() ([]entry, error) {
-	g, n := len(a.w.GHL.LedgerAfter(int64(a.ghl))), len(a.w.Novi.LedgerAfter(int64(a.novi)))
+	g, n := len(a.w.GHL.LedgerAfter(int64(a.ghl))), len(a.w.Novi.LedgerAfter(a.noviSeq))
 	if g+n == 0 {
 		return nil, nil
 	}
+	a.noviSeq += int64(n)
 	ghl, err := a.w.ghlEntries()
 	if err != nil {
 		return nil, err

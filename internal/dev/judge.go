@@ -11,6 +11,7 @@ import (
 	"github.com/goccy/go-json"
 
 	"github.com/causeway-sync/causeway/internal/mapping"
+	"github.com/causeway-sync/causeway/internal/novisim"
 	"github.com/causeway-sync/causeway/schemas/canonical"
 	"github.com/causeway-sync/causeway/schemas/observation"
 )
@@ -124,6 +125,9 @@ func (w *World) noviEntries() ([]entry, error) {
 	states := map[string]*state{}
 	var out []entry
 	for _, e := range w.Novi.Ledger() {
+		if e.Kind != novisim.KindMember {
+			continue
+		}
 		s := states[e.MemberID]
 		if s == nil {
 			s = &state{fields: map[string]any{"CustomerType": "Person", "CustomFields": map[string]any{}}}

@@ -134,7 +134,8 @@ func (w *World) story(ctx context.Context, d Day, people *People, tell func(time
 type account struct {
 	w         *World
 	out       io.Writer
-	ghl, novi int
+	ghl, novi int                  // lines told
+	seq       int64                // how far GHL's ledger was looked at, contacts or not
 	edited    map[string]time.Time // by e-mail address: when a person last edited
 }
 
@@ -159,9 +160,12 @@ func (a *account) follow(ctx context.Context) error {
 
 // lines returns what is new in both ledgers, in canonical terms.
 func (a *account) lines() ([]entry, error) {
-	g, n := len(a.w.GHL.LedgerAfter(int64(a.ghl))), len(a.w.Novi.LedgerAfter(int64(a.novi)))
-	if g+n == 0 {
+	fresh, n := a.w.GHL.LedgerAfter(a.seq), len(a.w.Novi.LedgerAfter(int64(a.novi)))
+	if len(fresh)+n == 0 {
 		return nil, nil
+	}
+	if len(fresh) > 0 {
+		a.seq = fresh[len(fresh)-1].Seq
 	}
 	ghl, err := a.w.ghlEntries()
 	if err != nil {

@@ -135,7 +135,8 @@ type account struct {
 	w         *World
 	out       io.Writer
 	ghl, novi int                  // entries told
-	noviSeq   int64                // seen of Novi's ledger, which also holds what is no entry
+	ghlSeq    int64                // seen of GHL's ledger, which also holds what is no entry
+	noviSeq   int64                // and of Novi's
 	edited    map[string]time.Time // by e-mail address: when a person last edited
 }
 
@@ -160,9 +161,12 @@ func (a *account) follow(ctx context.Context) error {
 
 // lines returns what is new in both ledgers, in canonical terms.
 func (a *account) lines() ([]entry, error) {
-	g, n := len(a.w.GHL.LedgerAfter(int64(a.ghl))), len(a.w.Novi.LedgerAfter(a.noviSeq))
-	if g+n == 0 {
+	fresh, n := a.w.GHL.LedgerAfter(a.ghlSeq), len(a.w.Novi.LedgerAfter(a.noviSeq))
+	if len(fresh)+n == 0 {
 		return nil, nil
+	}
+	if len(fresh) > 0 {
+		a.ghlSeq = fresh[len(fresh)-1].Seq
 	}
 	a.noviSeq += int64(n)
 	ghl, err := a.w.ghlEntries()

@@ -173,7 +173,7 @@ func TestLedger(t *testing.T) {
 		t.Fatal(err)
 	}
 	at, ms := s.clock.Now(), s.clock.Now().UnixMilli()
-	base := ghlsim.LedgerEntry{At: at, LocationID: "loc1", ContactID: id}
+	base := ghlsim.LedgerEntry{At: at, LocationID: "loc1", Kind: ghlsim.KindContact, RecordID: id, ContactID: id}
 	entry := func(seq int64, actor, op string, updated int64, changes []ghlsim.FieldChange, added, removed []string) ghlsim.LedgerEntry {
 		e := base
 		e.Seq, e.Actor, e.Op, e.DateUpdated, e.Changes, e.TagsAdded, e.TagsRemoved = seq, actor, op, updated, changes, added, removed

@@ -241,7 +241,7 @@ func (m *merger) field(f, shown string) {
 	} else if r, ok := m.old.Sync.Rendered[m.seen.System][f]; ok && r.Shown == shown {
 		value = r.Value // rule 2
 	}
-	current := m.next.Contact.Field(f)
+	current := m.next.Field(f)
 	baseValue := m.valueOf(f, baseShown)
 	if inBase && baseShown == shown {
 		return // rule 3: nothing changed at that system
@@ -323,7 +323,7 @@ func (m *merger) firstSight(f, value, current string, authority mapping.Authorit
 // us, and f is a field that we write there.
 func (m *merger) made(f string) bool {
 	b, bound := m.policy.Lens.Binding(f)
-	return bound && m.seen.Shown.Ref != "" && m.seen.Shown.Ref == m.old.Contact.ID && b.Side(m.seen.System).Write != mapping.Never
+	return bound && m.seen.Shown.Ref != "" && m.seen.Shown.Ref == m.old.ID() && b.Side(m.seen.System).Write != mapping.Never
 }
 
 // wins compares the stamps of two values that compete for f.
@@ -340,7 +340,7 @@ func (m *merger) win(f, value, current string, conflict bool) {
 	if conflict {
 		c.Conflict = &canonical.Conflict{Lost: current, Origin: m.next.Sync.Stamps[f].Origin, Reason: "newer"}
 	}
-	m.next.Contact.SetField(f, value)
+	m.next.SetField(f, value)
 	m.stamp(f)
 	m.next.Changes = append(m.next.Changes, c)
 	m.dirty = true
@@ -502,7 +502,7 @@ func (m *merger) finish() (canonical.ContactEvent, Outcome) {
 		all[m.seen.System] = append(slices.Clone(links), m.seen.External)
 		m.next.Links = all
 	}
-	if m.next.Contact.Tags == nil {
+	if m.next.Kind() == canonical.KindContact && m.next.Contact.Tags == nil {
 		m.next.Contact.Tags = []string{}
 	}
 	return m.publish()

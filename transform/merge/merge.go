@@ -25,6 +25,11 @@ import (
 type Policy struct {
 	// Lens gives each field's authority and says which tags are a group's.
 	Lens *mapping.Lens
+	// Skew is how far the systems' clocks may be apart. When two values compete
+	// whose stamps differ by no more, the stamps don't decide: the field's
+	// authority does, and where that is newest, Novi's value stays (see wins). 0
+	// means that only equal times are too close.
+	Skew time.Duration
 }
 
 // Seen is an observation in canonical terms.
@@ -265,11 +270,11 @@ func (m *merger) field(f, shown string) {
 	}
 	switch {
 	case !m.allowed(f, authority, value):
-		m.lose(f, value, current, "authority")
-	case baseValue == current, m.wins(f, authority):
-		m.win(f, value, current, baseValue != current)
+		m.lose(f, value, current, canonical.ReasonAuthority)
+	case baseValue == current:
+		m.win(f, value, current, "")
 	default:
-		m.lose(f, value, current, "newer")
+		m.compete(f, value, current, baseValue, authority)
 	}
 }
 
@@ -309,13 +314,11 @@ func (m *merger) firstSight(f, value, current string, authority mapping.Authorit
 		// its first sight can't be told from that.
 	case current == "":
 		// A side without the authority still fills a gap: there is nothing to lose.
-		m.win(f, value, current, false)
+		m.win(f, value, current, "")
 	case !m.allowed(f, authority, value):
-		m.lose(f, value, current, "authority")
-	case authority == mapping.OptOut, authority == mapping.ByGHL, authority == mapping.ByNovi, m.wins(f, authority):
-		m.win(f, value, current, true)
+		m.lose(f, value, current, canonical.ReasonAuthority)
 	default:
-		m.lose(f, value, current, "newer")
+		m.compete(f, value, current, "", authority)
 	}
 }
 
@@ -326,19 +329,11 @@ func (m *merger) made(f string) bool {
 	return bound && m.seen.Shown.Ref != "" && m.seen.Shown.Ref == m.old.Contact.ID && b.Side(m.seen.System).Write != mapping.Never
 }
 
-// wins compares the stamps of two values that compete for f.
-func (m *merger) wins(f string, authority mapping.Authority) bool {
-	if authority == mapping.OptOut {
-		return true // allowed has said yes
-	}
-	mine := canonical.Stamp{At: m.changedAt(), Seq: m.seen.At.Seq}
-	return mine.Newer(m.next.Sync.Stamps[f])
-}
-
-func (m *merger) win(f, value, current string, conflict bool) {
+// win makes value canonical. reason says why current lost, if the two competed.
+func (m *merger) win(f, value, current, reason string) {
 	c := canonical.Change{Field: f, From: current, To: value, Origin: m.seen.System, At: micros(m.changedAt())}
-	if conflict {
-		c.Conflict = &canonical.Conflict{Lost: current, Origin: m.next.Sync.Stamps[f].Origin, Reason: "newer"}
+	if reason != "" {
+		c.Conflict = &canonical.Conflict{Lost: current, Origin: m.next.Sync.Stamps[f].Origin, Reason: reason}
 	}
 	m.next.Contact.SetField(f, value)
 	m.stamp(f)
@@ -431,7 +426,7 @@ func (m *merger) tags() {
 		changed = true
 	}
 	baseTags := make([]string, 0, len(now))
-	for tag := range now {
+	for _, tag := range slices.Sorted(maps.Keys(now)) {
 		if covered(tag) {
 			baseTags = append(baseTags, tag)
 			if !before[tag] {
@@ -439,7 +434,7 @@ func (m *merger) tags() {
 			}
 		}
 	}
-	for tag := range before {
+	for _, tag := range m.base.Tags {
 		switch {
 		case now[tag]:
 		case covered(tag):

@@ -217,8 +217,8 @@ func full() map[string]any {
 		Sync:    canonical.Sync{Stamps: map[string]canonical.Stamp{"first_name": {At: 1, Seq: 2, Origin: canonical.Novi}}},
 	}
 	all := map[string]any{
-		"causeway.tag.added.v1":        canonical.TagEvent{Tag: "board", ContactID: id, ContactVersion: 7, Origin: canonical.GHL, At: noon},
-		"causeway.tag.removed.v1":      canonical.TagEvent{Tag: "board", ContactID: id, ContactVersion: 8, Origin: canonical.GHL, At: noon},
+		"causeway.tag.added.v1":   canonical.TagEvent{Tag: "board", ContactID: id, ContactVersion: 7, Origin: canonical.GHL, At: noon},
+		"causeway.tag.removed.v1": canonical.TagEvent{Tag: "board", ContactID: id, ContactVersion: 8, Origin: canonical.GHL, At: noon},
 		"causeway.observation.v1": observation.Observation{System: canonical.GHL, Tenant: "alpine-guild", Kind: canonical.KindContact, ExternalID: "nmFm", Via: observation.Writeback,
 			Endpoint: observation.GHLContactGet, ReadBegan: noon, Modified: noon, Absent: true, Names: map[string]string{"cf1": "contact.x"}, Entity: id,
 			Parent: "c1", Contact: id, Creates: true, Wrote: map[string]string{"first_name": "Ada"}, Atomic: true, Record: gojson.RawMessage(`{"id":"nmFm"}`)},

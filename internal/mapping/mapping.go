@@ -28,6 +28,10 @@ const (
 	ByGHL  Authority = "ghl"     // GHL's users only: a change made in Novi is put back
 	ByNovi Authority = "novi"    // Novi's users only: a change made in GHL is put back
 	OptOut Authority = "opt_out" // true wins; lifted in GHL only
+	// Longest and Union speak of two values neither of whose users had seen the
+	// other's; a change by somebody who saw the canonical value always counts.
+	Longest Authority = "longest" // the longer text stays
+	Union   Authority = "union"   // a list, or text like a note: both are kept, each element once
 )
 
 // Convert names how a value is normalized on reading and spelled on writing.
@@ -70,6 +74,9 @@ type Binding struct {
 	Field     string
 	Convert   Convert
 	Authority Authority
+	// Separator is between the elements of a field whose authority is Union;
+	// "" means "; ".
+	Separator string
 	GHL, Novi Side
 }
 
@@ -171,6 +178,8 @@ func (l *Lens) Check() error {
 			return fmt.Errorf("mapping: %q is bound twice", b.Field)
 		case b.GHL.Path == "" && b.Novi.Path == "":
 			return fmt.Errorf("mapping: %q is bound to neither system", b.Field)
+		case b.Authority == Union && b.Convert != Text:
+			return fmt.Errorf("mapping: %q can't be a union: only text can", b.Field)
 		}
 		seen[b.Field] = true
 	}

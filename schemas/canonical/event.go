@@ -173,8 +173,22 @@ type Change struct {
 type Conflict struct {
 	Lost   string `json:"lost"`
 	Origin System `json:"origin"` // whose value lost
-	Reason string `json:"reason"` // newer, authority or opt_out
+	Reason string `json:"reason"` // see the Reason constants; an open set
 }
+
+// Why a value lost.
+const (
+	ReasonNewer     = "newer"     // the other is newer
+	ReasonAuthority = "authority" // the field is the other system's, or it is an opt-out
+	ReasonSkew      = "skew"      // the two are too close in time for the clocks to tell
+	ReasonLongest   = "longest"   // the other is longer
+	// ReasonUnion: nothing is lost. Lost is one of the two lists as it was
+	// before they were joined; its elements are in To, but for those that the
+	// other side had taken out.
+	ReasonUnion = "union"
+	// ReasonFlip: the field changed to and fro too often and is held as it is.
+	ReasonFlip = "flip"
+)
 
 // Cause says which RAW message led to the transition.
 type Cause struct {
@@ -208,6 +222,25 @@ type Sync struct {
 	// Linked are the systems that this transition linked: what hangs on the
 	// contact may be waiting for it.
 	Linked []System `json:"linked,omitempty"`
+	Flips    map[string]Flip                 `json:"flips,omitempty"` // by field, tags as in TagField; only what changed lately
+}
+
+// Held reports whether field (a tag as in [TagField]) flips between values and
+// is held as it is: what the systems show of it is left alone.
+func (s Sync) Held(field string) bool { return s.Flips[field].Held != 0 }
+
+// Flip is what is remembered of a field that changed lately, to notice when it
+// goes to and fro.
+type Flip struct {
+	Left []Left `json:"left,omitempty"` // oldest first
+	Held int64  `json:"held,omitempty"` // when somebody last touched it since it is held, as Read.AsOf; 0 if it isn't
+}
+
+// Left is a value that a field had, and when it was left.
+type Left struct {
+	Value uint64 `json:"v"`           // a hash of it
+	At    int64  `json:"t"`           // as Read.AsOf
+	Back  bool   `json:"b,omitempty"` // it was left for a value that the field had left before
 }
 
 // Writing is what the sink is about to write to a system, until the writeback

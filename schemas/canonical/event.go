@@ -133,6 +133,8 @@ func (e *Event) Field(name string) string {
 		return get(taskFields, e.Task, name)
 	case e.Note != nil:
 		return get(noteFields, e.Note, name)
+	case e.Appointment != nil && name == "summary":
+		return e.Appointment.Summary()
 	case e.Appointment != nil:
 		return get(appointmentFields, e.Appointment, name)
 	}
@@ -221,8 +223,8 @@ type Sync struct {
 	Writing  map[System]Writing              `json:"writing,omitempty"`
 	// Linked are the systems that this transition linked: what hangs on the
 	// contact may be waiting for it.
-	Linked []System `json:"linked,omitempty"`
-	Flips    map[string]Flip                 `json:"flips,omitempty"` // by field, tags as in TagField; only what changed lately
+	Linked []System        `json:"linked,omitempty"`
+	Flips  map[string]Flip `json:"flips,omitempty"` // by field, tags as in TagField; only what changed lately
 }
 
 // Held reports whether field (a tag as in [TagField]) flips between values and

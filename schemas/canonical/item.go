@@ -1,6 +1,9 @@
 package canonical
 
-import "slices"
+import (
+	"slices"
+	"strings"
+)
 
 // Task is something to do about a contact.
 //
@@ -72,6 +75,21 @@ var appointmentFields = map[string]value[Appointment]{
 	"end":    {text: func(a *Appointment) *string { return &a.End }},
 	"status": {text: func(a *Appointment) *string { return &a.Status }},
 	"place":  {text: func(a *Appointment) *string { return &a.Place }},
+}
+
+// Summary is what an appointment comes to besides its title and its start, in
+// words, for a system that has no fields for it.
+func (a Appointment) Summary() string {
+	var lines []string
+	if a.Notes != "" {
+		lines = append(lines, a.Notes)
+	}
+	for _, l := range [][2]string{{"Ends", a.End}, {"Status", a.Status}, {"Place", a.Place}} {
+		if l[1] != "" {
+			lines = append(lines, l[0]+": "+l[1])
+		}
+	}
+	return strings.Join(lines, "\n")
 }
 
 func get[T any](fields map[string]value[T], record *T, name string) string {

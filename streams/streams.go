@@ -41,7 +41,7 @@ type Consumer struct {
 // everything on RAW but notices.
 func Transform() Consumer {
 	c := Consumer{Stream: RAW, Durable: "transform"}
-	for _, via := range []string{"fetch", "poll", "backfill", "reconcile", "intent", "writeback", "rule"} {
+	for _, via := range []string{"fetch", "poll", "backfill", "reconcile", "intent", "writeback", "rule", "relink"} {
 		c.Filters = append(c.Filters, "raw.*.*.*.*."+via)
 	}
 	return c
@@ -67,6 +67,12 @@ func Contacts(tenant canonical.Tenant) string {
 		return "canonical.contact.>"
 	}
 	return "canonical.contact." + Token(string(tenant)) + ".>"
+}
+
+// Children is the durable consumer that tells what hangs on a contact that the
+// contact has been linked.
+func Children() Consumer {
+	return Consumer{Stream: CANONICAL, Durable: "children", Filters: []string{Contacts("")}}
 }
 
 // Tags is the durable consumer that derives tag events from contact events.

@@ -29,10 +29,10 @@ type shard struct {
 
 type entity struct {
 	id      canonical.CanonicalID
-	state   canonical.ContactEvent
+	state   canonical.Event
 	seq     uint64
 	loaded  bool
-	next    canonical.ContactEvent // being published for current
+	next    canonical.Event // being published for current
 	current job
 	waiting []job
 }
@@ -101,7 +101,7 @@ func (s *shard) step(ctx context.Context, e *entity) {
 		}
 		e.current.delivery.Done(err)
 	}
-	e.waiting, e.current, e.next = nil, job{}, canonical.ContactEvent{}
+	e.waiting, e.current, e.next = nil, job{}, canonical.Event{}
 	delete(s.busy, e.id)
 	s.idle.Add(e.id, e)
 }
@@ -109,16 +109,25 @@ func (s *shard) step(ctx context.Context, e *entity) {
 func (s *shard) merge(ctx context.Context, e *entity) (started bool, err error) {
 	j := e.current
 	if !e.loaded {
-		if e.state, e.seq, err = load(ctx, s.cfg.Bus, j.tenant, e.id); err != nil {
+		if e.state, e.seq, err = load(ctx, s.cfg.Bus, j.tenant, j.kind, e.id); err != nil {
 			return false, err
 		}
-		e.state.Contact.ID = e.id
+		if e.state.Version == 0 {
+			e.state = canonical.NewEvent(j.kind, e.id)
+		}
 		e.loaded = true
 	}
 	if j.seen.Absent && e.state.Version == 0 {
 		return false, nil
 	}
-	next, out := merge.Contact(e.state, j.seen, merge.Policy{Lens: j.lens})
+	if parent := e.state.ContactID(); j.seen.Absent && parent != "" {
+		contact, _, err := load(ctx, s.cfg.Bus, j.tenant, canonical.KindContact, parent)
+		if err != nil {
+			return false, err
+		}
+		j.seen.ParentGone = contact.Deleted() || contact.Sync.Base[j.seen.System].Gone
+	}
+	next, out := merge.Contact(e.state, j.seen, j.policy.merge())
 	if out.Op == "" {
 		return false, nil
 	}

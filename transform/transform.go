@@ -14,6 +14,9 @@ import (
 	"errors"
 	"fmt"
 	"hash/maphash"
+	"maps"
+	"slices"
+	"time"
 
 	"github.com/goccy/go-json"
 	"github.com/rs/zerolog"
@@ -48,6 +51,17 @@ type Config struct {
 // Policy is a tenant's merge policy.
 type Policy struct {
 	Lens *mapping.Lens
+	// Rules are what the tenant has decided beside where fields live; nil
+	// means the defaults.
+	Rules *mapping.Policy
+}
+
+func (p Policy) merge() merge.Policy {
+	m := merge.Policy{Lens: p.Lens, Rules: p.Rules}
+	if p.Rules != nil {
+		m.Skew = p.Rules.ClockSkew
+	}
+	return m
 }
 
 // Run works until ctx is done, then finishes what it has taken and returns
@@ -68,13 +82,13 @@ func Run(ctx context.Context, cfg Config) error {
 	if err != nil {
 		return fmt.Errorf("open bucket %s: %w", streams.IDENTITY, err)
 	}
-	for _, c := range []streams.Consumer{streams.Transform(), streams.Tags()} {
+	for _, c := range []streams.Consumer{streams.Transform(), streams.Tags(), streams.Children()} {
 		if err := cfg.Bus.EnsureConsumer(ctx, c); err != nil {
 			return fmt.Errorf("consumer %s: %w", c.Durable, err)
 		}
 	}
-	resolver, err := identity.New(claims, func(ctx context.Context, tenant canonical.Tenant, id canonical.CanonicalID) (canonical.ContactEvent, bool, error) {
-		state, _, err := load(ctx, cfg.Bus, tenant, id)
+	resolver, err := identity.New(claims, func(ctx context.Context, tenant canonical.Tenant, kind canonical.Kind, id canonical.CanonicalID) (canonical.Event, bool, error) {
+		state, _, err := load(ctx, cfg.Bus, tenant, kind, id)
 		return state, state.Version > 0, err
 	}, 1<<16)
 	if err != nil {
@@ -102,6 +116,16 @@ func Run(ctx context.Context, cfg Config) error {
 		return cfg.Bus.Consume(gctx, bus.Subscription{Stream: streams.RAW, Durable: streams.Transform().Durable, Stage: "transform", Batch: 500}, d.handle)
 	})
 	g.Go(func() error { return derive.Tags(gctx, cfg.Bus) })
+	g.Go(func() error {
+		return derive.Children(gctx, cfg.Bus, func(ctx context.Context, tenant canonical.Tenant, system canonical.System, parent canonical.ExternalID) ([]derive.Child, error) {
+			found, err := resolver.Children(ctx, tenant, system, parent)
+			var out []derive.Child
+			for _, id := range slices.Sorted(maps.Keys(found)) {
+				out = append(out, derive.Child{Kind: found[id], ID: id})
+			}
+			return out, err
+		})
+	})
 	err = g.Wait()
 	_ = shards.Wait() // a shard has no errors of its own
 	return err
@@ -119,9 +143,10 @@ type dispatcher struct {
 type job struct {
 	delivery *bus.Delivery
 	tenant   canonical.Tenant
+	kind     canonical.Kind
 	id       canonical.CanonicalID
 	seen     merge.Seen
-	lens     *mapping.Lens
+	policy   Policy
 }
 
 func (d *dispatcher) handle(ctx context.Context, m *bus.Delivery) {
@@ -143,19 +168,26 @@ func (d *dispatcher) prepare(ctx context.Context, m *bus.Delivery) (job, error) 
 	switch {
 	case !ok:
 		return job{}, bus.Terminate(fmt.Errorf("observation of tenant %s, which is not configured", o.Tenant))
-	case o.Kind != canonical.KindContact:
+	case o.Kind != canonical.KindContact && !slices.Contains(canonical.Items(), o.Kind):
 		return job{}, bus.Terminate(fmt.Errorf("observation of kind %q, which is not handled", o.Kind))
 	}
-	j := job{delivery: m, tenant: o.Tenant, lens: policy.Lens, seen: merge.Seen{
+	j := job{delivery: m, tenant: o.Tenant, kind: o.Kind, policy: policy, seen: merge.Seen{
 		System: o.System, External: o.ExternalID, Via: o.Via, Absent: o.Absent, Wrote: o.Wrote, Atomic: o.Atomic,
 		At: canonical.Read{AsOf: o.ReadBegan.UnixMicro(), Seq: m.Seq},
 	}}
 	if !o.Modified.IsZero() {
 		j.seen.At.Modified = o.Modified.UnixMicro()
 	}
-	if o.Via == observation.Intent {
+	switch o.Via {
+	case observation.Intent:
 		j.id = o.Entity
+		d.resolver.Creating(o.Tenant, o.Kind, o.System, creates(o), o.Entity)
 		return j, nil
+	case observation.Relink:
+		j.id, j.seen.Contact, j.seen.Shown.Parent = o.Entity, o.Contact, o.Parent
+		return j, nil
+	case observation.Writeback:
+		d.resolver.Creating(o.Tenant, o.Kind, o.System, "", o.Entity)
 	}
 	if !o.Absent {
 		if j.seen.Shown, err = policy.Lens.Show(o); err != nil {
@@ -165,41 +197,91 @@ func (d *dispatcher) prepare(ctx context.Context, m *bus.Delivery) (job, error) 
 			return job{}, nil
 		}
 	}
-	j.id, err = d.resolver.Resolve(ctx, identity.Record{
-		Tenant: o.Tenant, System: o.System, External: o.ExternalID, Shown: j.seen.Shown, Entity: o.Entity, Absent: o.Absent,
-	})
+	r := identity.Record{
+		Tenant: o.Tenant, Kind: o.Kind, System: o.System, External: o.ExternalID, Shown: j.seen.Shown, Entity: o.Entity, Absent: o.Absent,
+	}
+	if o.Kind != canonical.KindContact {
+		return d.prepareItem(ctx, j, r, m.Count)
+	}
+	j.id, err = d.resolver.Resolve(ctx, r)
 	if errors.Is(err, identity.ErrAmbiguous) {
 		return job{}, bus.Terminate(err)
 	}
 	return j, err
 }
 
+// creates returns the record under which an intent makes another, or "".
+func creates(o observation.Observation) canonical.ExternalID {
+	if o.Creates {
+		return o.Parent
+	}
+	return ""
+}
+
+// expected is how often a record is put off because it may be one that we are
+// making; then it is taken for what it looks like.
+const expected = 40
+
+// prepareItem resolves a task, a note or an appointment, and the contact that
+// it hangs on.
+func (d *dispatcher) prepareItem(ctx context.Context, j job, r identity.Record, count int) (job, error) {
+	if wait, err := d.resolver.Expecting(ctx, r); err != nil {
+		return job{}, err
+	} else if wait && count < expected {
+		return job{}, bus.Later(fmt.Errorf("%s record %s may be one that is being made", r.System, r.External), 250*time.Millisecond)
+	}
+	parent := r.Shown.Parent
+	var err error
+	if parent != "" {
+		if r.Contact, err = d.resolver.Contact(ctx, r.Tenant, r.System, parent); err != nil {
+			return job{}, err
+		}
+	}
+	j.id, err = d.resolver.Resolve(ctx, r)
+	if errors.Is(err, identity.ErrAmbiguous) {
+		return job{}, bus.Terminate(err)
+	}
+	if err != nil || j.id == "" || parent == "" {
+		return j, err
+	}
+	if err := d.resolver.Hang(ctx, r.Tenant, r.System, parent, r.Kind, j.id); err != nil {
+		return job{}, err
+	}
+	if r.Contact == "" {
+		if r.Contact, err = d.resolver.Contact(ctx, r.Tenant, r.System, parent); err != nil {
+			return job{}, err
+		}
+	}
+	j.seen.Contact = r.Contact
+	return j, nil
+}
+
 // load returns an entity's last state and its sequence, or zeros.
-func load(ctx context.Context, r bus.Reader, tenant canonical.Tenant, id canonical.CanonicalID) (canonical.ContactEvent, uint64, error) {
-	m, err := r.Last(ctx, streams.CANONICAL, streams.Entity(canonical.KindContact, tenant, id))
+func load(ctx context.Context, r bus.Reader, tenant canonical.Tenant, kind canonical.Kind, id canonical.CanonicalID) (canonical.Event, uint64, error) {
+	m, err := r.Last(ctx, streams.CANONICAL, streams.Entity(kind, tenant, id))
 	switch {
 	case errors.Is(err, bus.ErrNotFound):
-		return canonical.ContactEvent{}, 0, nil
+		return canonical.Event{}, 0, nil
 	case err != nil:
-		return canonical.ContactEvent{}, 0, fmt.Errorf("load entity %s: %w", id, err)
+		return canonical.Event{}, 0, fmt.Errorf("load entity %s: %w", id, err)
 	}
-	state, err := canonical.DecodeContactEvent(m.Data)
+	state, err := canonical.DecodeEvent(m.Data)
 	if err != nil {
-		return canonical.ContactEvent{}, 0, fmt.Errorf("load entity %s: %w", id, err)
+		return canonical.Event{}, 0, fmt.Errorf("load entity %s: %w", id, err)
 	}
 	return state, m.Seq, nil
 }
 
 // event renders a transition as the message to publish.
-func event(tenant canonical.Tenant, next canonical.ContactEvent, out merge.Outcome, expect uint64) (bus.Message, error) {
+func event(tenant canonical.Tenant, next canonical.Event, out merge.Outcome, expect uint64) (bus.Message, error) {
 	data, err := json.Marshal(next)
 	if err != nil {
-		return bus.Message{}, fmt.Errorf("encode entity %s: %w", next.Contact.ID, err)
+		return bus.Message{}, fmt.Errorf("encode entity %s: %w", next.ID(), err)
 	}
 	return bus.Message{
-		Subject: streams.Canonical(canonical.KindContact, tenant, next.Contact.ID, out.Op),
+		Subject: streams.Canonical(next.Kind(), tenant, next.ID(), out.Op),
 		Header:  bus.Header(envelope.EventAttributes(tenant, out.Op, next, out.Origin, out.At).Header()),
 		Data:    data,
-		Expect:  &bus.Expect{Subject: streams.Entity(canonical.KindContact, tenant, next.Contact.ID), LastSeq: expect},
+		Expect:  &bus.Expect{Subject: streams.Entity(next.Kind(), tenant, next.ID()), LastSeq: expect},
 	}, nil
 }

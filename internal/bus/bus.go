@@ -107,6 +107,9 @@ type KV interface {
 	Update(ctx context.Context, key string, value []byte, rev uint64) (uint64, error)
 	// Put stores value.
 	Put(ctx context.Context, key string, value []byte) (uint64, error)
+	// Keys returns the keys that match pattern, which may hold wildcards as a
+	// subject does.
+	Keys(ctx context.Context, pattern string) ([]string, error)
 	// Delete removes the key if its revision is still rev, or returns
 	// ErrWrongSequence; rev 0 removes it in any case.
 	Delete(ctx context.Context, key string, rev uint64) error

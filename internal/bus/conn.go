@@ -512,6 +512,18 @@ func (k kv) Put(ctx context.Context, key string, value []byte) (uint64, error) {
 	return rev, kvError(err)
 }
 
+func (k kv) Keys(ctx context.Context, pattern string) ([]string, error) {
+	l, err := k.b.ListKeysFiltered(ctx, pattern)
+	if err != nil {
+		return nil, kvError(err)
+	}
+	var keys []string
+	for key := range l.Keys() {
+		keys = append(keys, key)
+	}
+	return keys, ctx.Err()
+}
+
 func (k kv) Delete(ctx context.Context, key string, rev uint64) error {
 	var opts []jetstream.KVDeleteOpt
 	if rev > 0 {

@@ -265,6 +265,16 @@ func (t *Tenant) complete() error {
 			return err
 		}
 	}
+	names := map[string]bool{}
+	for i, c := range t.CustomFields {
+		switch {
+		case c.Name == "" || c.GHL == "" || c.Novi == "":
+			return fmt.Errorf("custom_fields[%d]: name, ghl and novi are all needed", i)
+		case names[c.Name]:
+			return fmt.Errorf("custom_fields[%d]: %q is bound twice", i, canonical.CustomPrefix+c.Name)
+		}
+		names[c.Name] = true
+	}
 	return t.Lens().Check()
 }
 

@@ -98,7 +98,15 @@ func (l *Lens) Same(kind canonical.Kind, field, a, b string) bool {
 		return true
 	}
 	binding, ok := l.BindingOf(kind, field)
-	return ok && binding.Convert == Rich && plainText(a) == plainText(b)
+	return ok && binding.Convert == Rich && Reads(a) == Reads(b)
+}
+
+// Reads returns what a text that may be HTML says, without its markup.
+func Reads(s string) string {
+	if strings.Contains(s, "<") && strings.Contains(s, ">") {
+		s = HTMLToText(s)
+	}
+	return plainText(s)
 }
 
 // ProjectEvent returns what system ought to show of the record of e. Fields

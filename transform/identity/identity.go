@@ -29,7 +29,7 @@ var ErrAmbiguous = errors.New("ambiguous identity")
 
 // Entities looks up an entity's last state; the second result says whether
 // there is one.
-type Entities func(ctx context.Context, tenant canonical.Tenant, id canonical.CanonicalID) (canonical.ContactEvent, bool, error)
+type Entities func(ctx context.Context, tenant canonical.Tenant, kind canonical.Kind, id canonical.CanonicalID) (canonical.Event, bool, error)
 
 // Resolver resolves records to entities. It is for one goroutine, which sees
 // records in RAW order, so that a rebuild from RAW gives the same ids.
@@ -37,6 +37,13 @@ type Resolver struct {
 	claims   bus.KV
 	entities Entities
 	cache    *lru.Cache[string, canonical.CanonicalID]
+	// linked is who was linked last, for entities whose first event is on its
+	// way: the system and the entity, to the record.
+	linked *lru.Cache[string, canonical.ExternalID]
+	// creating holds, by system, kind and parent, the entities whose record is
+	// being made there; creatingAt where an entity is among them.
+	creating   map[string]map[canonical.CanonicalID]bool
+	creatingAt map[string]string
 }
 
 // New returns a Resolver that remembers up to size claims.
@@ -45,18 +52,26 @@ func New(claims bus.KV, entities Entities, size int) (*Resolver, error) {
 	if err != nil {
 		return nil, fmt.Errorf("identity cache: %w", err)
 	}
-	return &Resolver{claims: claims, entities: entities, cache: cache}, nil
+	linked, err := lru.New[string, canonical.ExternalID](size)
+	if err != nil {
+		return nil, fmt.Errorf("identity cache: %w", err)
+	}
+	return &Resolver{claims: claims, entities: entities, cache: cache, linked: linked,
+		creating: map[string]map[canonical.CanonicalID]bool{}, creatingAt: map[string]string{}}, nil
 }
 
 // Record is what is known of the record to resolve.
 type Record struct {
 	Tenant   canonical.Tenant
+	Kind     canonical.Kind
 	System   canonical.System
 	External canonical.ExternalID
 	Shown    mapping.Shown
 	// Entity is what a writeback says that it was written for.
 	Entity canonical.CanonicalID
 	Absent bool
+	// Contact is the entity that an item hangs on, or "" while nobody knows.
+	Contact canonical.CanonicalID
 }
 
 // Resolve returns the entity of r: the one that its external id is linked to;
@@ -64,7 +79,7 @@ type Record struct {
 // keys name; else a new one, whose id is derived from r. It claims the keys
 // that r shows. For an absent record that is not linked it returns "".
 func (v *Resolver) Resolve(ctx context.Context, r Record) (canonical.CanonicalID, error) {
-	link := linkKey(r.Tenant, r.System, r.External)
+	link := linkKey(r.Tenant, r.Kind, r.System, r.External)
 	id, err := v.get(ctx, link)
 	if err != nil {
 		return "", err
@@ -77,7 +92,7 @@ func (v *Resolver) Resolve(ctx context.Context, r Record) (canonical.CanonicalID
 			return "", err
 		}
 		if id == "" {
-			id = canonical.NewID(r.Tenant, canonical.KindContact, r.System, r.External)
+			id = canonical.NewID(r.Tenant, r.Kind, r.System, r.External)
 		}
 		// Another instance may have been first: then its word counts.
 		if id, err = v.claim(ctx, link, id); err != nil {
@@ -86,6 +101,7 @@ func (v *Resolver) Resolve(ctx context.Context, r Record) (canonical.CanonicalID
 	} else if r.Entity != "" && r.Entity != id {
 		return "", fmt.Errorf("%s record %s was written for entity %s and is linked to %s: %w", r.System, r.External, r.Entity, id, ErrAmbiguous)
 	}
+	v.linked.Add(string(r.System)+"."+string(id), r.External)
 	for _, key := range keys(r) {
 		if err := v.hold(ctx, r, key, id); err != nil {
 			return "", err
@@ -100,7 +116,7 @@ func (v *Resolver) find(ctx context.Context, r Record) (canonical.CanonicalID, e
 		if ref == "" {
 			continue
 		}
-		if state, ok, err := v.entities(ctx, r.Tenant, ref); err != nil {
+		if state, ok, err := v.entities(ctx, r.Tenant, r.Kind, ref); err != nil {
 			return "", err
 		} else if ok && !linkedElsewhere(state, r) {
 			return ref, nil
@@ -114,7 +130,10 @@ func (v *Resolver) find(ctx context.Context, r Record) (canonical.CanonicalID, e
 		if id == "" {
 			continue
 		}
-		state, ok, err := v.entities(ctx, r.Tenant, id)
+		state, ok, err := v.entities(ctx, r.Tenant, r.Kind, id)
+		if x, was := v.linked.Get(string(r.System) + "." + string(id)); was && x != r.External && r.Kind != canonical.KindContact {
+			continue // two items may well be alike
+		}
 		switch {
 		case err != nil:
 			return "", err
@@ -122,6 +141,8 @@ func (v *Resolver) find(ctx context.Context, r Record) (canonical.CanonicalID, e
 			return id, nil // claimed by an observation that is on its way
 		case !key.holds(state):
 			continue // the value has gone; the claim is let go when it is taken
+		case linkedElsewhere(state, r) && r.Kind != canonical.KindContact:
+			continue
 		case linkedElsewhere(state, r):
 			return "", fmt.Errorf("%s record %s shows the same %s as entity %s, which is linked to another %s record: %w",
 				r.System, r.External, key.what, id, r.System, ErrAmbiguous)
@@ -147,7 +168,7 @@ func (v *Resolver) hold(ctx context.Context, r Record, key identityKey, id canon
 	if err != nil || holder == id {
 		return err
 	}
-	state, ok, err := v.entities(ctx, r.Tenant, holder)
+	state, ok, err := v.entities(ctx, r.Tenant, r.Kind, holder)
 	if err != nil || !ok || key.holds(state) {
 		return err
 	}
@@ -205,6 +226,9 @@ type identityKey struct {
 // first names agree and the e-mails don't differ.
 func keys(r Record) []identityKey {
 	f := r.Shown.Fields
+	if r.Kind != canonical.KindContact {
+		return itemKeys(r)
+	}
 	var out []identityKey
 	if email := f["email"]; email != "" {
 		out = append(out, identityKey{name: hashKey(r.Tenant, "email", email), what: "email", holds: func(s canonical.ContactEvent) bool {
@@ -234,8 +258,8 @@ func shows(s canonical.ContactEvent, field, value string) bool {
 	return false
 }
 
-func linkKey(tenant canonical.Tenant, system canonical.System, external canonical.ExternalID) string {
-	return string(tenant) + ".contact." + string(system) + "." + streams.Token(string(external))
+func linkKey(tenant canonical.Tenant, kind canonical.Kind, system canonical.System, external canonical.ExternalID) string {
+	return string(tenant) + "." + string(kind) + "." + string(system) + "." + streams.Token(string(external))
 }
 
 func hashKey(tenant canonical.Tenant, what string, values ...string) string {

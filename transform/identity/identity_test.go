@@ -53,6 +53,17 @@ func (b *bucket) Delete(_ context.Context, key string, _ uint64) error {
 	return nil
 }
 
+func (b *bucket) Keys(_ context.Context, pattern string) ([]string, error) {
+	prefix := strings.TrimSuffix(pattern, "*.*")
+	var keys []string
+	for key := range b.values {
+		if strings.HasPrefix(key, prefix) && strings.Count(key, ".") == strings.Count(pattern, ".") {
+			keys = append(keys, key)
+		}
+	}
+	return keys, nil
+}
+
 // world is a resolver and the entities that it may ask for.
 type world struct {
 	t *testing.T
@@ -64,7 +75,7 @@ type world struct {
 func setup(t *testing.T) *world {
 	t.Helper()
 	w := &world{t: t, bucket: &bucket{values: map[string]string{}, revs: map[string]uint64{}}, states: map[canonical.CanonicalID]canonical.ContactEvent{}}
-	r, err := identity.New(w.bucket, func(_ context.Context, _ canonical.Tenant, id canonical.CanonicalID) (canonical.ContactEvent, bool, error) {
+	r, err := identity.New(w.bucket, func(_ context.Context, _ canonical.Tenant, _ canonical.Kind, id canonical.CanonicalID) (canonical.Event, bool, error) {
 		s, ok := w.states[id]
 		return s, ok, nil
 	}, 100)
@@ -78,7 +89,7 @@ func setup(t *testing.T) *world {
 type fields = map[string]string
 
 func record(system canonical.System, id canonical.ExternalID, f fields) identity.Record {
-	return identity.Record{Tenant: tenant, System: system, External: id, Shown: mapping.Shown{Fields: f}}
+	return identity.Record{Tenant: tenant, Kind: canonical.KindContact, System: system, External: id, Shown: mapping.Shown{Fields: f}}
 }
 
 // see resolves r and has its entity show what r shows, as the merge would.
@@ -197,7 +208,7 @@ func TestResolve(t *testing.T) {
 	})
 	t.Run("a record that is gone and was never seen is nobody", func(t *testing.T) {
 		w := setup(t)
-		if id, err := w.Resolve(t.Context(), identity.Record{Tenant: tenant, System: canonical.GHL, External: "g1", Absent: true}); id != "" || err != nil {
+		if id, err := w.Resolve(t.Context(), identity.Record{Tenant: tenant, Kind: canonical.KindContact, System: canonical.GHL, External: "g1", Absent: true}); id != "" || err != nil {
 			t.Errorf("got %q, %v", id, err)
 		}
 		if len(w.values) != 0 {

@@ -11,6 +11,7 @@
 package merge
 
 import (
+	"cmp"
 	"maps"
 	"slices"
 	"strings"
@@ -30,6 +31,8 @@ type Policy struct {
 	// authority does, and where that is newest, Novi's value stays (see wins). 0
 	// means that only equal times are too close.
 	Skew time.Duration
+	// Rules say what a delete does; nil means the defaults.
+	Rules *mapping.Policy
 }
 
 // Seen is an observation in canonical terms.
@@ -40,6 +43,10 @@ type Seen struct {
 	At       canonical.Read
 	Via      observation.Via
 	Absent   bool
+	// Contact is the entity that Shown.Parent belongs to, or "" while nobody
+	// knows; ParentGone says of an absence that the contact is gone with it.
+	Contact    canonical.CanonicalID
+	ParentGone bool
 	// Wrote and Atomic are a writeback's; see [observation.Observation].
 	Wrote  map[string]string
 	Atomic bool
@@ -67,8 +74,12 @@ type Outcome struct {
 func Contact(state canonical.ContactEvent, seen Seen, policy Policy) (canonical.ContactEvent, Outcome) {
 	m := &merger{policy: policy, seen: seen, old: state, next: state}
 	m.base, m.known = state.Sync.Base[seen.System]
-	if seen.Via == observation.Intent {
+	m.next.Sync.Linked = nil
+	switch seen.Via {
+	case observation.Intent:
 		return m.intent()
+	case observation.Relink:
+		return m.relink()
 	}
 	switch {
 	case m.known && !off.stale && !seen.At.Newer(m.base.At) && !m.hasNewerField():
@@ -85,6 +96,8 @@ func Contact(state canonical.ContactEvent, seen Seen, policy Policy) (canonical.
 	m.next.Sync.Stamps = cloneMap(state.Sync.Stamps)
 	m.fields()
 	m.tags()
+	m.parent()
+	m.revive()
 	return m.finish()
 }
 
@@ -201,7 +214,9 @@ func (m *merger) fields() {
 	}
 	if !m.known || m.base.External != m.seen.External || m.base.Gone {
 		m.dirty = true
+		m.next.Sync.Linked = []canonical.System{m.seen.System}
 	}
+	m.newBase.Parent = cmp.Or(m.seen.Shown.Parent, m.base.Parent)
 	newest := !m.known || m.seen.At.Newer(m.base.At)
 	if newest {
 		// What this observation does not cover keeps the time of its last sight.
@@ -254,12 +269,12 @@ func (m *merger) field(f, shown string) {
 	}
 	current := m.next.Field(f)
 	baseValue := m.valueOf(f, baseShown)
-	if inBase && baseShown == shown && !off.equal {
+	if inBase && m.same(f, baseShown, shown) && !off.equal {
 		return // rule 3: nothing changed at that system
 	}
 	// What the sink is writing, seen before its writeback has come.
 	ours := m.arrived(f, value)
-	if value == current {
+	if m.same(f, value, current) {
 		// Equal: keep the earlier stamp, unless the field has none yet.
 		if _, ok := m.next.Sync.Stamps[f]; !ok && value != "" {
 			m.stamp(f)
@@ -269,7 +284,7 @@ func (m *merger) field(f, shown string) {
 	if ours {
 		return // and canonical has moved on
 	}
-	authority := m.policy.Lens.Authority(f)
+	authority := m.policy.Lens.AuthorityOf(m.next.Kind(), f)
 	if !inBase {
 		m.firstSight(f, value, current, authority)
 		return
@@ -286,6 +301,9 @@ func (m *merger) field(f, shown string) {
 	}
 }
 
+// same reports whether two values of f say the same.
+func (m *merger) same(f, a, b string) bool { return m.policy.Lens.Same(m.next.Kind(), f, a, b) }
+
 // valueOf translates what the system shows to the value it stands for.
 func (m *merger) valueOf(f, shown string) string {
 	if r, ok := m.old.Sync.Rendered[m.seen.System][f]; ok && r.Shown == shown {
@@ -296,7 +314,7 @@ func (m *merger) valueOf(f, shown string) string {
 
 // allowed reports whether a user of the seen system may give f this value.
 func (m *merger) allowed(f string, authority mapping.Authority, value string) bool {
-	b, bound := m.policy.Lens.Binding(f)
+	b, bound := m.policy.Lens.BindingOf(m.next.Kind(), f)
 	other := b.Side(m.seen.System.Other()).Path
 	switch authority {
 	case mapping.ByGHL:
@@ -335,7 +353,7 @@ func (m *merger) firstSight(f, value, current string, authority mapping.Authorit
 // made reports whether the record says that it was made for this entity, by
 // us, and f is a field that we write there.
 func (m *merger) made(f string) bool {
-	b, bound := m.policy.Lens.Binding(f)
+	b, bound := m.policy.Lens.BindingOf(m.next.Kind(), f)
 	return bound && m.seen.Shown.Ref != "" && m.seen.Shown.Ref == m.old.ID() && b.Side(m.seen.System).Write != mapping.Never
 }
 
@@ -536,27 +554,6 @@ func (m *merger) finish() (canonical.ContactEvent, Outcome) {
 	return m.publish()
 }
 
-// absent merges the word that the record is not there: it is unlinked, and
-// not made again. What the other system shows stays.
-func (m *merger) absent() (canonical.ContactEvent, Outcome) {
-	if !m.known || m.base.Gone || m.base.External != m.seen.External {
-		return m.old, Outcome{}
-	}
-	base := m.base
-	base.Gone, base.At = true, m.seen.At
-	m.setBase(base)
-	all := cloneMap(m.old.Links)
-	left := slices.DeleteFunc(slices.Clone(all[m.seen.System]), func(x canonical.ExternalID) bool { return x == m.seen.External })
-	if len(left) == 0 {
-		delete(all, m.seen.System)
-	} else {
-		all[m.seen.System] = left
-	}
-	m.next.Links = all
-	m.next.Changes = nil
-	return m.publish()
-}
-
 func (m *merger) setBase(base canonical.Base) {
 	all := cloneMap(m.old.Sync.Base)
 	all[m.seen.System] = base
@@ -574,6 +571,9 @@ func (m *merger) publish() (canonical.ContactEvent, Outcome) {
 		if c.From != c.To {
 			out.Op = canonical.OpUpdated
 		}
+	}
+	if m.next.Deleted() && !m.old.Deleted() {
+		out.Op = canonical.OpDeleted
 	}
 	if m.old.Version == 0 {
 		out.Op = canonical.OpCreated

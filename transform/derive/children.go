@@ -1,0 +1,66 @@
+package derive
+
+import (
+	"context"
+	"fmt"
+	"strconv"
+
+	"github.com/causeway-sync/causeway/internal/bus"
+	"github.com/causeway-sync/causeway/schemas/canonical"
+	"github.com/causeway-sync/causeway/schemas/observation"
+	"github.com/causeway-sync/causeway/streams"
+)
+
+// Child is an item that hangs on a record.
+type Child struct {
+	Kind canonical.Kind
+	ID   canonical.CanonicalID
+}
+
+// ChildrenOf returns the items that were seen to hang on a record.
+type ChildrenOf func(ctx context.Context, tenant canonical.Tenant, system canonical.System, parent canonical.ExternalID) ([]Child, error)
+
+// Children tells, until ctx is done, each task, note and appointment that its
+// contact has got a record at a system: by a relink on RAW, which the
+// transform makes an event of the item's. Some wait to learn whose they are,
+// others to be written where the contact wasn't.
+func Children(ctx context.Context, b bus.Bus, of ChildrenOf) error {
+	return b.Consume(ctx, bus.Subscription{Stream: streams.CANONICAL, Durable: streams.Children().Durable, Stage: "children", Concurrency: 8}, func(ctx context.Context, d *bus.Delivery) {
+		d.Done(children(ctx, b, of, d.Stored))
+	})
+}
+
+func children(ctx context.Context, p bus.Publisher, of ChildrenOf, m bus.Stored) error {
+	subject, err := streams.Parse(m.Subject)
+	if err != nil {
+		return bus.Terminate(err)
+	}
+	e, err := canonical.DecodeEvent(m.Data)
+	if err != nil {
+		return bus.Terminate(fmt.Errorf("decode contact event: %w", err))
+	}
+	if len(e.Sync.Linked) == 0 {
+		return nil
+	}
+	for system, records := range e.Links {
+		for _, record := range records {
+			list, err := of(ctx, subject.Tenant, system, record)
+			if err != nil {
+				return fmt.Errorf("items of contact %s: %w", e.ID(), err)
+			}
+			for _, c := range list {
+				o := observation.Observation{System: system, Tenant: subject.Tenant, Kind: c.Kind, ExternalID: canonical.ExternalID(c.ID),
+					Via: observation.Relink, Entity: c.ID, Parent: record, Contact: e.ID(), ReadBegan: m.Time}
+				body, err := o.Encode()
+				if err != nil {
+					return bus.Terminate(err)
+				}
+				id := "relink-" + string(c.ID) + "-" + string(system) + "-" + string(e.ID()) + "-" + strconv.FormatUint(e.Version, 10)
+				if _, err := p.Publish(ctx, bus.Message{Subject: streams.Raw(o), ID: id, Data: body}); err != nil {
+					return fmt.Errorf("publish relink of %s %s: %w", c.Kind, c.ID, err)
+				}
+			}
+		}
+	}
+	return nil
+}

@@ -1,0 +1,110 @@
+package identity
+
+import (
+	"context"
+	"fmt"
+	"strings"
+
+	"github.com/causeway-sync/causeway/internal/mapping"
+	"github.com/causeway-sync/causeway/schemas/canonical"
+	"github.com/causeway-sync/causeway/streams"
+)
+
+// Contact returns the contact that a record of system is linked to, or "".
+func (v *Resolver) Contact(ctx context.Context, tenant canonical.Tenant, system canonical.System, record canonical.ExternalID) (canonical.CanonicalID, error) {
+	return v.get(ctx, linkKey(tenant, canonical.KindContact, system, record))
+}
+
+// Hang notes that an item hangs on a record, so that it can be told when that
+// record is linked. The note has to be there before a contact that wasn't
+// known is looked up once more: then whoever links it sees the note, or the
+// look sees the link.
+func (v *Resolver) Hang(ctx context.Context, tenant canonical.Tenant, system canonical.System, parent canonical.ExternalID, kind canonical.Kind, id canonical.CanonicalID) error {
+	_, err := v.claim(ctx, childrenOf(tenant, system, parent)+"."+string(kind)+"."+string(id), id)
+	return err
+}
+
+func childrenOf(tenant canonical.Tenant, system canonical.System, parent canonical.ExternalID) string {
+	return string(tenant) + ".child." + string(system) + "." + streams.Token(string(parent))
+}
+
+// Children returns the items that were seen to hang on a record, by kind and
+// id. It may be called from any goroutine.
+func (v *Resolver) Children(ctx context.Context, tenant canonical.Tenant, system canonical.System, parent canonical.ExternalID) (map[canonical.CanonicalID]canonical.Kind, error) {
+	keys, err := v.claims.Keys(ctx, childrenOf(tenant, system, parent)+".*.*")
+	if err != nil {
+		return nil, fmt.Errorf("list children: %w", err)
+	}
+	out := make(map[canonical.CanonicalID]canonical.Kind, len(keys))
+	for _, key := range keys {
+		parts := strings.Split(key, ".")
+		out[canonical.CanonicalID(parts[len(parts)-1])] = canonical.Kind(parts[len(parts)-2])
+	}
+	return out, nil
+}
+
+// Creating notes that a record of entity is about to be made under parent, or,
+// if parent is "", that it has been made, or won't be. Until then a record
+// that appears there may be that one; see [Resolver.Expecting].
+func (v *Resolver) Creating(tenant canonical.Tenant, kind canonical.Kind, system canonical.System, parent canonical.ExternalID, entity canonical.CanonicalID) {
+	who := string(system) + "." + string(entity)
+	if at, ok := v.creatingAt[who]; ok {
+		delete(v.creating[at], entity)
+		if len(v.creating[at]) == 0 {
+			delete(v.creating, at)
+		}
+		delete(v.creatingAt, who)
+	}
+	if parent == "" {
+		return
+	}
+	at := creatingKey(tenant, kind, system, parent)
+	if v.creating[at] == nil {
+		v.creating[at] = map[canonical.CanonicalID]bool{}
+	}
+	v.creating[at][entity] = true
+	v.creatingAt[who] = at
+}
+
+func creatingKey(tenant canonical.Tenant, kind canonical.Kind, system canonical.System, parent canonical.ExternalID) string {
+	return string(tenant) + "." + string(kind) + "." + string(system) + "." + string(parent)
+}
+
+// Expecting reports whether r is linked to nobody while a record like it is
+// being made by us: whose it is will be known when that is done.
+func (v *Resolver) Expecting(ctx context.Context, r Record) (bool, error) {
+	if r.Entity != "" || r.Absent || len(v.creating[creatingKey(r.Tenant, r.Kind, r.System, r.Shown.Parent)]) == 0 {
+		return false, nil
+	}
+	id, err := v.get(ctx, linkKey(r.Tenant, r.Kind, r.System, r.External))
+	return id == "" && err == nil, err
+}
+
+// itemKeys is what an item is known by that both systems had before we came:
+// its contact and what it says.
+func itemKeys(r Record) []identityKey {
+	if r.Contact == "" {
+		return nil
+	}
+	print := func(field func(string) string) string {
+		if r.Kind == canonical.KindNote {
+			return mapping.Reads(field("body"))
+		}
+		return field("title") + "\x00" + mapping.Reads(field("body")) + "\x00" + field("due") + field("start")
+	}
+	mine := print(func(f string) string { return r.Shown.Fields[f] })
+	return []identityKey{{name: hashKey(r.Tenant, string(r.Kind), string(r.Contact), mine), what: "contact and content", holds: func(s canonical.Event) bool {
+		if s.ContactID() != r.Contact || s.Deleted() {
+			return false
+		}
+		if print(s.Field) == mine {
+			return true
+		}
+		for _, b := range s.Sync.Base {
+			if !b.Gone && print(func(f string) string { return b.Fields[f] }) == mine {
+				return true
+			}
+		}
+		return false
+	}}}
+}

@@ -1,0 +1,118 @@
+package merge
+
+import (
+	"slices"
+
+	"github.com/causeway-sync/causeway/internal/mapping"
+	"github.com/causeway-sync/causeway/schemas/canonical"
+	"github.com/causeway-sync/causeway/schemas/observation"
+)
+
+// deletedField and contactField are the names under which Changes speak of a
+// tombstone and of the contact that an item hangs on.
+const (
+	deletedField = "deleted"
+	contactField = "contact_id"
+)
+
+// absent merges the word that the record is not there: it is unlinked, and
+// not made again. What that means for the other system's record is policy;
+// an item that went with its contact takes nothing with it. An entity that no
+// system shows any more is a tombstone.
+func (m *merger) absent() (canonical.Event, Outcome) {
+	if !m.known || m.base.Gone || m.base.External != m.seen.External {
+		return m.old, Outcome{}
+	}
+	m.next.Changes = nil
+	base := m.base
+	base.Gone, base.At = true, m.seen.At
+	m.setBase(base)
+	all := cloneMap(m.old.Links)
+	left := slices.DeleteFunc(slices.Clone(all[m.seen.System]), func(x canonical.ExternalID) bool { return x == m.seen.External })
+	if len(left) == 0 {
+		delete(all, m.seen.System)
+	} else {
+		all[m.seen.System] = left
+	}
+	m.next.Links = all
+	var rules mapping.Delete
+	if m.policy.Rules != nil {
+		rules = m.policy.Rules.Delete(m.next.Kind(), m.seen.System)
+	} else if m.next.Kind() != canonical.KindContact {
+		rules.Action = mapping.Propagate
+	}
+	switch {
+	case m.old.Deleted() || m.seen.Via == observation.Writeback:
+	case len(all) == 0, rules.Action == mapping.Propagate && !m.seen.ParentGone:
+		m.setDeleted(true)
+	case rules.Action == mapping.TagRecord && m.next.Kind() == canonical.KindContact:
+		m.addTag(mapping.NormalizeTag(rules.Tag))
+	}
+	return m.publish()
+}
+
+func (m *merger) setDeleted(deleted bool) {
+	text := map[bool]string{true: "true"}
+	m.next.SetDeleted(deleted)
+	m.at = max(m.at, m.changedAt())
+	m.next.Changes = append(m.next.Changes, canonical.Change{Field: deletedField, From: text[!deleted], To: text[deleted],
+		Origin: m.seen.System, At: micros(m.changedAt())})
+	m.dirty = true
+}
+
+// addTag gives the contact a tag that stands for what happened at the system.
+func (m *merger) addTag(tag string) {
+	have := m.old.Sync.Tags[tag]
+	if tag == "" || have.Present {
+		return
+	}
+	stamp := canonical.Stamp{At: max(m.changedAt(), have.At), Seq: m.seen.At.Seq, Origin: m.seen.System}
+	m.next.Sync.Tags = cloneMap(m.old.Sync.Tags)
+	m.next.Sync.Tags[tag] = canonical.TagStamp{Stamp: stamp, Present: true}
+	m.next.Contact.Tags = append(slices.Clone(m.old.Contact.Tags), tag)
+	slices.Sort(m.next.Contact.Tags)
+	m.at = max(m.at, m.changedAt())
+	m.next.Changes = append(m.next.Changes, canonical.Change{Field: tagsField, To: tag, Origin: m.seen.System, At: micros(m.changedAt())})
+}
+
+// revive makes a tombstone live again whose record is there after all: its
+// system had said that it was gone, and a later read shows it.
+func (m *merger) revive() {
+	if m.old.Deleted() && m.base.Gone {
+		m.setDeleted(false)
+	}
+}
+
+// parent hangs an item on the contact that its record hangs on, the first time
+// that one is known, and when the record has been moved.
+func (m *merger) parent() {
+	if m.next.Kind() == canonical.KindContact || m.seen.Contact == "" {
+		return
+	}
+	if m.old.ContactID() == "" || m.known && m.base.Parent != m.newBase.Parent {
+		m.hang()
+	}
+}
+
+func (m *merger) hang() {
+	from := m.old.ContactID()
+	if from == m.seen.Contact {
+		return
+	}
+	m.next.SetContactID(m.seen.Contact)
+	m.next.Changes = append(m.next.Changes, canonical.Change{Field: contactField, From: string(from), To: string(m.seen.Contact),
+		Origin: m.seen.System, At: micros(m.changedAt())})
+	m.dirty = true
+}
+
+// relink hears that the contact which a record hangs on has become known, has
+// got a record at another system, or is another one. It is an event even if
+// nothing changes, for those who wait for it.
+func (m *merger) relink() (canonical.Event, Outcome) {
+	if m.old.Version == 0 || m.seen.At.Seq <= m.old.Cause.Sequence || !m.known || m.base.Parent != m.seen.Shown.Parent {
+		return m.old, Outcome{}
+	}
+	m.next.Changes = nil
+	m.hang()
+	return m.publish()
+}

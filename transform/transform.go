@@ -14,6 +14,7 @@ import (
 	"errors"
 	"fmt"
 	"hash/maphash"
+	"time"
 
 	"github.com/goccy/go-json"
 	"github.com/rs/zerolog"
@@ -48,6 +49,8 @@ type Config struct {
 // Policy is a tenant's merge policy.
 type Policy struct {
 	Lens *mapping.Lens
+	// Skew is how far the systems' clocks may be apart; see [merge.Policy].
+	Skew time.Duration
 }
 
 // Run works until ctx is done, then finishes what it has taken and returns
@@ -122,6 +125,7 @@ type job struct {
 	id       canonical.CanonicalID
 	seen     merge.Seen
 	lens     *mapping.Lens
+	skew     time.Duration
 }
 
 func (d *dispatcher) handle(ctx context.Context, m *bus.Delivery) {
@@ -146,7 +150,7 @@ func (d *dispatcher) prepare(ctx context.Context, m *bus.Delivery) (job, error) 
 	case o.Kind != canonical.KindContact:
 		return job{}, bus.Terminate(fmt.Errorf("observation of kind %q, which is not handled", o.Kind))
 	}
-	j := job{delivery: m, tenant: o.Tenant, lens: policy.Lens, seen: merge.Seen{
+	j := job{delivery: m, tenant: o.Tenant, lens: policy.Lens, skew: policy.Skew, seen: merge.Seen{
 		System: o.System, External: o.ExternalID, Via: o.Via, Absent: o.Absent, Wrote: o.Wrote, Atomic: o.Atomic,
 		At: canonical.Read{AsOf: o.ReadBegan.UnixMicro(), Seq: m.Seq},
 	}}

@@ -15,12 +15,14 @@ import (
 // "" if this is the first sight.
 func (m *merger) compete(f, value, current, base string, authority mapping.Authority) {
 	if authority == mapping.Union {
-		switch joined := m.join(f, value, current, base); joined {
-		case current:
+		joined := m.join(f, value, current, base)
+		if joined == current {
 			m.lose(f, value, current, canonical.ReasonUnion)
-		default:
-			m.win(f, joined, current, canonical.ReasonUnion)
+			return
 		}
+		m.win(f, joined, current, canonical.ReasonUnion)
+		// From has the one list, To both; this keeps the other as it was given.
+		m.next.Changes[len(m.next.Changes)-1].Conflict = &canonical.Conflict{Lost: value, Origin: m.seen.System, Reason: canonical.ReasonUnion}
 		return
 	}
 	won, reason := m.wins(f, value, current, authority)

@@ -67,6 +67,8 @@ func (m *merger) join(f, value, current, base string) string {
 	separator := cmp.Or(b.Separator, "; ")
 	was, is := elements(base, separator), elements(value, separator)
 	all := slices.DeleteFunc(elements(current, separator), func(e string) bool { return slices.Contains(was, e) && !slices.Contains(is, e) })
+	// What the sink is writing there may be shown already; nobody added that.
+	was = append(was, elements(m.next.Sync.Writing[m.seen.System].Fields[f], separator)...)
 	for _, e := range is {
 		if !slices.Contains(was, e) {
 			all = append(all, e)

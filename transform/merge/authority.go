@@ -68,7 +68,7 @@ func (m *merger) join(f, value, current, base string) string {
 	was, is := elements(base, separator), elements(value, separator)
 	all := slices.DeleteFunc(elements(current, separator), func(e string) bool { return slices.Contains(was, e) && !slices.Contains(is, e) })
 	// What the sink is writing there may be shown already; nobody added that.
-	was = append(was, elements(m.next.Sync.Writing[m.seen.System].Fields[f], separator)...)
+	was = append(was, elements(m.writing(f), separator)...)
 	for _, e := range is {
 		if !slices.Contains(was, e) {
 			all = append(all, e)
@@ -77,6 +77,9 @@ func (m *merger) join(f, value, current, base string) string {
 	slices.Sort(all)
 	return strings.Join(slices.Compact(all), separator)
 }
+
+// writing is what the sink is writing to f there.
+func (m *merger) writing(f string) string { return m.next.Sync.Writing[m.seen.System].Fields[f] }
 
 func elements(list, separator string) []string {
 	var all []string

@@ -279,7 +279,7 @@ func (m *merger) field(f, shown string) {
 		m.lose(f, value, current, canonical.ReasonFlip)
 	case !m.allowed(f, authority, value):
 		m.lose(f, value, current, canonical.ReasonAuthority)
-	case baseValue == current:
+	case baseValue == current && (authority != mapping.Union || m.writing(f) == ""):
 		m.win(f, value, current, "")
 	default:
 		m.compete(f, value, current, baseValue, authority)

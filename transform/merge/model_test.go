@@ -20,7 +20,9 @@ const tenant = "alpine-guild"
 var systems = []canonical.System{canonical.GHL, canonical.Novi}
 
 // tester is what the model needs of a test, whoever plays it.
-type tester interface{ Fatalf(format string, args ...any) }
+type tester interface {
+	Fatalf(format string, args ...any)
+}
 
 // record is what one system shows of the person.
 type record struct {

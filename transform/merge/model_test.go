@@ -2,6 +2,7 @@ package merge_test
 
 import (
 	"maps"
+	"reflect"
 	"slices"
 	"time"
 
@@ -143,7 +144,7 @@ func (w *world) merge(seen merge.Seen) merge.Outcome {
 	before := w.state
 	next, out := merge.Contact(before, seen, w.policy)
 	if out.Op == "" {
-		if !cmp.Equal(next, before) {
+		if !reflect.DeepEqual(next, before) {
 			w.t.Fatalf("nothing is to be published, and the state changed:\n%s", cmp.Diff(before, next))
 		}
 		return out

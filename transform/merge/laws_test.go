@@ -116,6 +116,21 @@ func (r *run) edit(s canonical.System) {
 	}
 }
 
+// churn is a tool that adds a tag and removes it again, seen each time.
+func (r *run) churn(s canonical.System) {
+	tag := rapid.SampledFrom(tags).Draw(r.t, "tag")
+	for range rapid.IntRange(2, 7).Draw(r.t, "times") {
+		r.now++
+		if base, known := r.state.Sync.Base[s]; known && slices.Contains(base.Tags, tag) != r.has(s, tag) {
+			return
+		}
+		r.lastTag[s][tag] = !r.has(s, tag)
+		r.tag(s, tag, !r.has(s, tag), false)
+		r.observe(s)
+		r.deliver(len(r.flight)-1, false)
+	}
+}
+
 func (r *run) sight(s canonical.System) {
 	r.tick()
 	r.observe(s)
@@ -153,6 +168,8 @@ func TestLaws(t *testing.T) {
 		t.Repeat(map[string]func(*rapid.T){
 			"edit in ghl":     func(*rapid.T) { r.edit(canonical.GHL) },
 			"edit in novi":    func(*rapid.T) { r.edit(canonical.Novi) },
+			"churn in ghl":    func(*rapid.T) { r.churn(canonical.GHL) },
+			"churn in novi":   func(*rapid.T) { r.churn(canonical.Novi) },
 			"observe ghl":     func(*rapid.T) { r.sight(canonical.GHL) },
 			"observe novi":    func(*rapid.T) { r.sight(canonical.Novi) },
 			"write ghl":       func(*rapid.T) { r.write(canonical.GHL) },

@@ -6,10 +6,13 @@ import (
 	"fmt"
 	"sync"
 
+	"github.com/goccy/go-json"
 	lru "github.com/hashicorp/golang-lru/v2"
 
 	"github.com/causeway-sync/causeway/internal/bus"
 	"github.com/causeway-sync/causeway/schemas/canonical"
+	"github.com/causeway-sync/causeway/schemas/envelope"
+	"github.com/causeway-sync/causeway/streams"
 	"github.com/causeway-sync/causeway/transform/merge"
 )
 
@@ -131,6 +134,13 @@ func (s *shard) merge(ctx context.Context, e *entity) (started bool, err error) 
 	if out.Op == "" {
 		return false, nil
 	}
+	if out.Fighting != "" {
+		// Before the event: once that is there, a redelivery finds no fight. One
+		// letter too many, should the event lose the race, does no harm.
+		if err := s.bury(ctx, j, "field "+out.Fighting+" flips between values and is held"); err != nil {
+			return false, err
+		}
+	}
 	m, err := event(j.tenant, next, out, e.seq)
 	if err != nil {
 		return false, bus.Terminate(err)
@@ -146,6 +156,21 @@ func (s *shard) merge(ctx context.Context, e *entity) (started bool, err error) 
 		}
 	})
 	return err == nil, err
+}
+
+// bury sets an entity aside for a person although its observation is handled.
+func (s *shard) bury(ctx context.Context, j job, reason string) error {
+	d := j.delivery
+	data, err := json.Marshal(envelope.DeadLetter{Stage: "transform", Tenant: j.tenant, Kind: canonical.KindContact, ID: string(j.id), Reason: reason,
+		At: d.Time.UTC(), Stream: d.Stream, Sequence: d.Seq, Subject: d.Subject})
+	if err == nil {
+		_, err = s.cfg.Bus.Publish(ctx, bus.Message{Subject: streams.Dead("transform", j.tenant, e.state.Kind(), string(j.id)), Data: data})
+	}
+	if err != nil {
+		return fmt.Errorf("dead letter of entity %s: %w", j.id, err)
+	}
+	s.cfg.Logger.Error().Str("tenant", string(j.tenant)).Str("id", string(j.id)).Uint64("seq", d.Seq).Str("reason", reason).Msg("dead letter")
+	return nil
 }
 
 func (s *shard) published(ctx context.Context, a ack) {

@@ -184,9 +184,9 @@ const (
 	ReasonAuthority = "authority" // the field is the other system's, or it is an opt-out
 	ReasonSkew      = "skew"      // the two are too close in time for the clocks to tell
 	ReasonLongest   = "longest"   // the other is longer
-	// ReasonUnion: nothing is lost. Lost is one of the two lists as it was
-	// before they were joined; its elements are in To, but for those that the
-	// other side had taken out.
+	// ReasonUnion: nothing is lost. Lost is the list that Origin's user gave, as
+	// it was given; the other is in From, and To has the elements of both, but
+	// for those that one side had taken out.
 	ReasonUnion = "union"
 	// ReasonFlip: the field changed to and fro too often and is held as it is.
 	ReasonFlip = "flip"

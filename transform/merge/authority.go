@@ -15,12 +15,14 @@ import (
 // "" if this is the first sight.
 func (m *merger) compete(f, value, current, base string, authority mapping.Authority) {
 	if authority == mapping.Union {
-		switch joined := m.join(f, value, current, base); joined {
-		case current:
+		joined := m.join(f, value, current, base)
+		if joined == current {
 			m.lose(f, value, current, canonical.ReasonUnion)
-		default:
-			m.win(f, joined, current, canonical.ReasonUnion)
+			return
 		}
+		m.win(f, joined, current, canonical.ReasonUnion)
+		// From has the one list, To both; this keeps the other as it was given.
+		m.next.Changes[len(m.next.Changes)-1].Conflict = &canonical.Conflict{Lost: value, Origin: m.seen.System, Reason: canonical.ReasonUnion}
 		return
 	}
 	won, reason := m.wins(f, value, current, authority)
@@ -65,6 +67,8 @@ func (m *merger) join(f, value, current, base string) string {
 	separator := cmp.Or(b.Separator, "; ")
 	was, is := elements(base, separator), elements(value, separator)
 	all := slices.DeleteFunc(elements(current, separator), func(e string) bool { return slices.Contains(was, e) && !slices.Contains(is, e) })
+	// What the sink is writing there may be shown already; nobody added that.
+	was = append(was, elements(m.writing(f), separator)...)
 	for _, e := range is {
 		if !slices.Contains(was, e) {
 			all = append(all, e)
@@ -73,6 +77,9 @@ func (m *merger) join(f, value, current, base string) string {
 	slices.Sort(all)
 	return strings.Join(slices.Compact(all), separator)
 }
+
+// writing is what the sink is writing to f there.
+func (m *merger) writing(f string) string { return m.next.Sync.Writing[m.seen.System].Fields[f] }
 
 func elements(list, separator string) []string {
 	var all []string

@@ -264,8 +264,12 @@ func (m *merger) field(f, shown string) {
 		// The system's way of showing what we wrote.
 		m.render(f, canonical.Rendering{Shown: shown, Value: wrote})
 		value = wrote
-	} else if r, ok := m.old.Sync.Rendered[m.seen.System][f]; ok && r.Shown == shown {
+	} else if r, ok := m.old.Sync.Rendered[m.seen.System][f]; ok && !off.renderings && r.Shown == shown {
 		value = r.Value // rule 2
+	} else if w := m.writing(f); w != "" && w != shown && bare(w) == bare(shown) && (!inBase || shown != baseShown) && !off.renderings {
+		// What is being written, in the system's way, before its writeback has come.
+		m.render(f, canonical.Rendering{Shown: shown, Value: w})
+		value = w
 	}
 	current := m.next.Field(f)
 	baseValue := m.valueOf(f, baseShown)
@@ -294,7 +298,7 @@ func (m *merger) field(f, shown string) {
 		m.lose(f, value, current, canonical.ReasonFlip)
 	case !m.allowed(f, authority, value):
 		m.lose(f, value, current, canonical.ReasonAuthority)
-	case baseValue == current:
+	case baseValue == current && (authority != mapping.Union || m.writing(f) == ""):
 		m.win(f, value, current, "")
 	default:
 		m.compete(f, value, current, baseValue, authority)

@@ -91,6 +91,7 @@ func TestStories(t *testing.T) {
 			var got bytes.Buffer
 			state := canonical.ContactEvent{}
 			state.Contact.ID = canonical.NewID(tenant, canonical.KindContact, canonical.GHL, "g1")
+			policy := storyPolicy(t, archive)
 			seq := 0
 			lines := bufio.NewScanner(bytes.NewReader(section(t, archive, "observations")))
 			for lines.Scan() {
@@ -104,7 +105,7 @@ func TestStories(t *testing.T) {
 					t.Fatalf("%s: %v", lines.Text(), err)
 				}
 				seq++
-				next, out := merge.Contact(state, s.seen(t, seq), merge.Policy{Lens: lens})
+				next, out := merge.Contact(state, s.seen(t, seq), policy)
 				tell(&got, seq, next, out)
 				state = next
 			}
@@ -124,6 +125,41 @@ func TestStories(t *testing.T) {
 			}
 		})
 	}
+}
+
+// storyPolicy is the default one, or what the story says.
+func storyPolicy(t *testing.T, a *txtar.Archive) merge.Policy {
+	t.Helper()
+	i := slices.IndexFunc(a.Files, func(f txtar.File) bool { return f.Name == "policy" })
+	if i < 0 {
+		return merge.Policy{Lens: lens}
+	}
+	var says struct {
+		Skew      string                       `json:"skew"`
+		Authority map[string]mapping.Authority `json:"authority"`
+		Separator map[string]string            `json:"separator"`
+	}
+	if err := json.Unmarshal(a.Files[i].Data, &says); err != nil {
+		t.Fatal(err)
+	}
+	l := *lens
+	l.Bindings = slices.Clone(lens.Bindings)
+	for i, b := range l.Bindings {
+		if authority, ok := says.Authority[b.Field]; ok {
+			l.Bindings[i].Authority, l.Bindings[i].Separator = authority, says.Separator[b.Field]
+		}
+	}
+	if err := l.Check(); err != nil {
+		t.Fatal(err)
+	}
+	policy := merge.Policy{Lens: &l}
+	if says.Skew != "" {
+		var err error
+		if policy.Skew, err = time.ParseDuration(says.Skew); err != nil {
+			t.Fatal(err)
+		}
+	}
+	return policy
 }
 
 func section(t *testing.T, a *txtar.Archive, name string) []byte {
@@ -150,6 +186,9 @@ func tell(w *bytes.Buffer, seq int, e canonical.ContactEvent, out merge.Outcome)
 		}
 		fmt.Fprintln(w)
 	}
+	if out.Fighting != "" {
+		fmt.Fprintf(w, "   %s is held from now on\n", out.Fighting)
+	}
 }
 
 // end tells what is true and what the systems don't show yet.
@@ -163,6 +202,11 @@ func end(w *bytes.Buffer, e canonical.ContactEvent) {
 	if len(e.Contact.Tags) > 0 {
 		fmt.Fprintf(w, "   tags: %s\n", strings.Join(e.Contact.Tags, ", "))
 	}
+	for _, f := range slices.Sorted(maps.Keys(e.Sync.Flips)) {
+		if e.Sync.Held(f) {
+			fmt.Fprintf(w, "   %s is held\n", f)
+		}
+	}
 	for _, s := range systems {
 		base, known := e.Sync.Base[s]
 		if !known || base.Gone {
@@ -175,11 +219,13 @@ func end(w *bytes.Buffer, e canonical.ContactEvent) {
 			if r, ok := e.Sync.Rendered[s][f]; ok && r.Shown == shown {
 				shown = r.Value
 			}
-			if shown != want.Fields[f] {
+			if shown != want.Fields[f] && !e.Sync.Held(f) {
 				fmt.Fprintf(w, "%s is to show %s: %q\n", s, f, want.Fields[f])
 			}
 		}
 		shown := slices.DeleteFunc(slices.Clone(base.Tags), func(tag string) bool { return s == canonical.Novi && lens.FromGroup(tag) })
+		held := func(tag string) bool { return e.Sync.Held(canonical.TagField(tag)) }
+		shown, want.Tags = slices.DeleteFunc(shown, held), slices.DeleteFunc(want.Tags, held)
 		if !slices.Equal(shown, want.Tags) && base.Tagged {
 			fmt.Fprintf(w, "%s is to show tags: %s\n", s, strings.Join(want.Tags, ", "))
 		}

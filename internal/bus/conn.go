@@ -263,6 +263,15 @@ func (c *Conn) Scan(ctx context.Context, stream, filter string, since time.Time,
 	if !since.IsZero() {
 		cfg.DeliverPolicy, cfg.OptStartTime = jetstream.DeliverByStartTimePolicy, &since
 	}
+	return c.scan(ctx, stream, cfg, each)
+}
+
+// ScanLast is [Conn.Scan] of the last message of each subject only.
+func (c *Conn) ScanLast(ctx context.Context, stream, filter string, each func(Stored) error) error {
+	return c.scan(ctx, stream, jetstream.OrderedConsumerConfig{FilterSubjects: []string{filter}, DeliverPolicy: jetstream.DeliverLastPerSubjectPolicy}, each)
+}
+
+func (c *Conn) scan(ctx context.Context, stream string, cfg jetstream.OrderedConsumerConfig, each func(Stored) error) error {
 	consumer, err := c.js.OrderedConsumer(ctx, stream, cfg)
 	if err != nil {
 		return fmt.Errorf("scan %s: %w", stream, err)

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -333,6 +334,10 @@ func TestScan(t *testing.T) {
 	}
 	if err := c.Scan(t.Context(), "NONE", "x", time.Time{}, none); err == nil {
 		t.Error("of no stream")
+	}
+	seen = nil
+	if err := c.ScanLast(t.Context(), streams.RAW, "raw.>", func(m bus.Stored) error { seen = append(seen, m.Seq); return nil }); err != nil || !slices.Equal(seen, []uint64{598, 599, 600}) {
+		t.Errorf("of the last of each subject: %v, %v", seen, err)
 	}
 }
 

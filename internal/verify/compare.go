@@ -22,6 +22,14 @@ type comparer struct {
 	unlisted map[canonical.System][]string
 }
 
+// Compare returns the fields that a record shows other than system ought to
+// show of state, and those that have a value and of which the record says
+// nothing. It is pure.
+func Compare(lens *mapping.Lens, state canonical.ContactEvent, system canonical.System, shown mapping.Shown) (differ, hidden []string) {
+	c := comparer{lens: lens, seed: maphash.MakeSeed()}
+	return c.compare(c.want(state, system), system, shown)
+}
+
 // want is what is kept of what a system ought to show of an entity.
 type want struct {
 	values  []uint64          // by index in the lens's bindings

@@ -435,7 +435,7 @@ func (v *view) entity(ctx context.Context, id canonical.CanonicalID) ([]Finding,
 			case len(links) > 1 && x != base.External:
 				continue // the other one is kept up to date
 			}
-			if differ, _ := v.compare(v.want(state, s.system), s.system, r.shown); len(differ) > 0 {
+			if differ, _ := Compare(v.lens, state, s.system, r.shown); len(differ) > 0 {
 				finding(Differs, x, v.fields(state, s.system, differ, r.shown))
 			}
 		}

@@ -198,7 +198,7 @@ func event(tenant canonical.Tenant, next canonical.ContactEvent, out merge.Outco
 	}
 	return bus.Message{
 		Subject: streams.Canonical(canonical.KindContact, tenant, next.Contact.ID, out.Op),
-		Header:  bus.Header(envelope.ContactAttributes(tenant, out.Op, next, out.Origin, out.At).Header()),
+		Header:  bus.Header(envelope.EventAttributes(tenant, out.Op, next, out.Origin, out.At).Header()),
 		Data:    data,
 		Expect:  &bus.Expect{Subject: streams.Entity(canonical.KindContact, tenant, next.Contact.ID), LastSeq: expect},
 	}, nil

@@ -134,7 +134,9 @@ func (w *World) story(ctx context.Context, d Day, people *People, tell func(time
 type account struct {
 	w         *World
 	out       io.Writer
-	ghl, novi int
+	ghl, novi int                  // entries told
+	ghlSeq    int64                // seen of GHL's ledger, which also holds what is no entry
+	noviSeq   int64                // and of Novi's
 	edited    map[string]time.Time // by e-mail address: when a person last edited
 }
 
@@ -159,10 +161,14 @@ func (a *account) follow(ctx context.Context) error {
 
 // lines returns what is new in both ledgers, in canonical terms.
 func (a *account) lines() ([]entry, error) {
-	g, n := len(a.w.GHL.LedgerAfter(int64(a.ghl))), len(a.w.Novi.LedgerAfter(int64(a.novi)))
-	if g+n == 0 {
+	fresh, n := a.w.GHL.LedgerAfter(a.ghlSeq), len(a.w.Novi.LedgerAfter(a.noviSeq))
+	if len(fresh)+n == 0 {
 		return nil, nil
 	}
+	if len(fresh) > 0 {
+		a.ghlSeq = fresh[len(fresh)-1].Seq
+	}
+	a.noviSeq += int64(n)
 	ghl, err := a.w.ghlEntries()
 	if err != nil {
 		return nil, err

@@ -10,7 +10,9 @@ import (
 
 	"github.com/goccy/go-json"
 
+	"github.com/causeway-sync/causeway/internal/ghlsim"
 	"github.com/causeway-sync/causeway/internal/mapping"
+	"github.com/causeway-sync/causeway/internal/novisim"
 	"github.com/causeway-sync/causeway/schemas/canonical"
 	"github.com/causeway-sync/causeway/schemas/observation"
 )
@@ -75,7 +77,7 @@ type entry struct {
 	changes map[string]string // by field, the value it took
 }
 
-// ghlEntries replays GHL's ledger.
+// ghlEntries replays what GHL's ledger says of contacts.
 func (w *World) ghlEntries() ([]entry, error) {
 	type state struct {
 		fields, custom map[string]any
@@ -85,6 +87,9 @@ func (w *World) ghlEntries() ([]entry, error) {
 	states := map[string]*state{}
 	var out []entry
 	for _, e := range w.GHL.Ledger() {
+		if e.Kind != ghlsim.KindContact {
+			continue
+		}
 		s := states[e.ContactID]
 		if s == nil {
 			s = &state{fields: map[string]any{}, custom: map[string]any{}}
@@ -124,6 +129,9 @@ func (w *World) noviEntries() ([]entry, error) {
 	states := map[string]*state{}
 	var out []entry
 	for _, e := range w.Novi.Ledger() {
+		if e.Kind != novisim.KindMember {
+			continue
+		}
 		s := states[e.MemberID]
 		if s == nil {
 			s = &state{fields: map[string]any{"CustomerType": "Person", "CustomFields": map[string]any{}}}

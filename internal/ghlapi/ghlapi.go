@@ -1,11 +1,13 @@
-// Package ghlapi speaks the HTTP of GoHighLevel's API v2, Version 2021-07-28:
-// what ingest reads with and sink writes with. It keeps records as the bytes
+// Package ghlapi speaks the HTTP of GoHighLevel's API v2: contacts, tasks,
+// notes, appointments, users and custom fields, what ingest reads with and sink
+// writes with. It keeps records as the bytes
 // that came, decodes leniently, sends only keys that an operation declares,
 // and returns *apierr.Error. Facts are from the dossier "GHL", sections named
 // where they are used.
 package ghlapi
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"net/http"
@@ -25,7 +27,13 @@ import (
 // DefaultBaseURL is where the API is (§1.1).
 const DefaultBaseURL = "https://services.leadconnectorhq.com"
 
-const version = "2021-07-28" // the families' own (§1.1)
+// versionOf returns the Version of the path's family (§1.1).
+func versionOf(path string) string {
+	if strings.HasPrefix(path, "/calendars") {
+		return "2021-04-15"
+	}
+	return "2021-07-28"
+}
 
 // Config is what a Client needs.
 type Config struct {
@@ -51,11 +59,12 @@ func New(cfg Config) *Client {
 	return &Client{cfg}
 }
 
-// Record is a contact as it came.
+// Record is a contact, task, note or appointment as it came.
 type Record struct {
-	Raw       json.RawMessage // the contact's object, byte for byte
+	Raw       json.RawMessage // the record's object, byte for byte
 	ID        string
-	Modified  time.Time // dateUpdated; zero if missing
+	ContactID string    // of the contact that it belongs to; empty for a contact
+	Modified  time.Time // dateUpdated; zero if missing, as tasks and notes have none
 	ReadBegan time.Time
 }
 
@@ -69,7 +78,7 @@ var (
 
 func (c *Client) do(ctx context.Context, lane budget.Lane, op, method, path string, body any, write bool) (apierr.Answer, error) {
 	call := apierr.Call{System: "ghl", Op: op, Method: method, URL: c.cfg.BaseURL + path, Write: write, Header: http.Header{
-		"Version": {version}, "Accept": {"application/json"}, // without Accept some routes answer an empty 404 (§1.1)
+		"Version": {versionOf(path)}, "Accept": {"application/json"}, // without Accept some routes answer an empty 404 (§1.1)
 	}}
 	if body != nil {
 		encoded, err := json.Marshal(body)
@@ -168,13 +177,11 @@ func (c *Client) judge(op string, a apierr.Answer, write bool) error {
 
 const opCreate = "create contact"
 
-// contact reads {"contact": {…}} or a bare object.
-func (c *Client) contact(op string, a apierr.Answer, began time.Time, write bool) (Record, error) {
-	var wrapped struct {
-		Contact json.RawMessage `json:"contact"`
-	}
-	if json.Unmarshal(a.Body, &wrapped) == nil && len(wrapped.Contact) > 0 {
-		if r, ok := record(wrapped.Contact, began); ok {
+// one reads the record under key.
+func one(op, key string, a apierr.Answer, began time.Time, write bool) (Record, error) {
+	var wrapped map[string]json.RawMessage
+	if json.Unmarshal(a.Body, &wrapped) == nil && len(wrapped[key]) > 0 {
+		if r, ok := record(wrapped[key], began); ok {
 			return r, nil
 		}
 	}
@@ -182,18 +189,20 @@ func (c *Client) contact(op string, a apierr.Answer, began time.Time, write bool
 	if write {
 		class = apierr.Ambiguous
 	}
-	return Record{}, &apierr.Error{System: "ghl", Op: op, Status: a.Status, Class: class, Message: "the answer holds no contact"}
+	return Record{}, &apierr.Error{System: "ghl", Op: op, Status: a.Status, Class: class, Message: "the answer holds no " + key}
 }
 
 func record(raw json.RawMessage, began time.Time) (Record, bool) {
 	var head struct {
 		ID          string `json:"id"`
+		SearchID    string `json:"_id"` // a task search may say it so (§3.8)
+		ContactID   string `json:"contactId"`
 		DateUpdated any    `json:"dateUpdated"`
 	}
-	if json.Unmarshal(raw, &head) != nil || head.ID == "" {
+	if json.Unmarshal(raw, &head) != nil || head.ID == "" && head.SearchID == "" {
 		return Record{}, false
 	}
-	r := Record{Raw: slices.Clone(raw), ID: head.ID, ReadBegan: began}
+	r := Record{Raw: slices.Clone(raw), ID: cmp.Or(head.ID, head.SearchID), ContactID: head.ContactID, ReadBegan: began}
 	switch v := head.DateUpdated.(type) {
 	case string:
 		r.Modified, _ = time.Parse(time.RFC3339Nano, v) // zero if it can't be read
@@ -201,6 +210,45 @@ func record(raw json.RawMessage, began time.Time) (Record, bool) {
 		r.Modified = time.UnixMilli(int64(v))
 	}
 	return r, true
+}
+
+// call does an operation whose answer holds one record under key.
+func (c *Client) call(ctx context.Context, lane budget.Lane, op, method, path, key string, body any, write bool) (Record, error) {
+	began := c.cfg.Clock.Now()
+	a, err := c.do(ctx, lane, op, method, path, body, write)
+	if err != nil {
+		return Record{}, err
+	}
+	return one(op, key, a, began, write)
+}
+
+// list does a read whose answer holds records under key.
+func (c *Client) list(ctx context.Context, lane budget.Lane, op, method, path, key string, body any) ([]Record, error) {
+	began := c.cfg.Clock.Now()
+	a, err := c.do(ctx, lane, op, method, path, body, false)
+	if err != nil {
+		return nil, err
+	}
+	var wrapped map[string]json.RawMessage
+	var items []json.RawMessage
+	if json.Unmarshal(a.Body, &wrapped) != nil || json.Unmarshal(wrapped[key], &items) != nil {
+		return nil, &apierr.Error{System: "ghl", Op: op, Status: a.Status, Class: apierr.Retry, Message: "the answer holds no " + key}
+	}
+	return records(op, a.Status, items, began)
+}
+
+// records reads a list of which every item must have an id: a list with a hole
+// would pass for a whole one.
+func records(op string, status int, items []json.RawMessage, began time.Time) ([]Record, error) {
+	out := make([]Record, 0, len(items))
+	for i, raw := range items {
+		r, ok := record(raw, began)
+		if !ok {
+			return nil, &apierr.Error{System: "ghl", Op: op, Status: status, Class: apierr.Retry, Message: fmt.Sprintf("item %d of the answer has no id", i)}
+		}
+		out = append(out, r)
+	}
+	return out, nil
 }
 
 func check(op string, body map[string]any, allowed []string) error {
@@ -214,12 +262,7 @@ func check(op string, body map[string]any, allowed []string) error {
 
 // GetContact returns a contact; Gone if there is none (GHL says 400).
 func (c *Client) GetContact(ctx context.Context, lane budget.Lane, id string) (Record, error) {
-	began := c.cfg.Clock.Now()
-	a, err := c.do(ctx, lane, "get contact", http.MethodGet, "/contacts/"+url.PathEscape(id), nil, false)
-	if err != nil {
-		return Record{}, err
-	}
-	return c.contact("get contact", a, began, false)
+	return c.call(ctx, lane, "get contact", http.MethodGet, "/contacts/"+url.PathEscape(id), "contact", nil, false)
 }
 
 // CreateContact makes a contact of the location with the given keys, which
@@ -232,12 +275,7 @@ func (c *Client) CreateContact(ctx context.Context, lane budget.Lane, body map[s
 	for k, v := range body {
 		whole[k] = v
 	}
-	began := c.cfg.Clock.Now()
-	a, err := c.do(ctx, lane, opCreate, http.MethodPost, "/contacts/", whole, true)
-	if err != nil {
-		return Record{}, err
-	}
-	return c.contact(opCreate, a, began, true)
+	return c.call(ctx, lane, opCreate, http.MethodPost, "/contacts/", "contact", whole, true)
 }
 
 // UpdateContact sets the given keys, which must be of UpdateKeys; absent keys
@@ -247,12 +285,7 @@ func (c *Client) UpdateContact(ctx context.Context, lane budget.Lane, id string,
 	if err := check(op, body, UpdateKeys); err != nil {
 		return Record{}, err
 	}
-	began := c.cfg.Clock.Now()
-	a, err := c.do(ctx, lane, op, http.MethodPut, "/contacts/"+url.PathEscape(id), body, true)
-	if err != nil {
-		return Record{}, err
-	}
-	return c.contact(op, a, began, true)
+	return c.call(ctx, lane, op, http.MethodPut, "/contacts/"+url.PathEscape(id), "contact", body, true)
 }
 
 // DeleteContact deletes a contact; Gone if there is none.
@@ -342,12 +375,10 @@ func (c *Client) SearchContacts(ctx context.Context, lane budget.Lane, r SearchR
 		return SearchPage{}, &apierr.Error{System: "ghl", Op: op, Status: a.Status, Class: apierr.Retry, Message: "the answer is no page"}
 	}
 	page := SearchPage{Total: out.Total}
-	for i, raw := range out.Contacts {
-		rec, ok := record(raw, began)
-		if !ok {
-			return SearchPage{}, &apierr.Error{System: "ghl", Op: op, Status: a.Status, Class: apierr.Retry, Message: fmt.Sprintf("item %d of the page has no id", i)}
-		}
-		page.Contacts = append(page.Contacts, rec)
+	if page.Contacts, err = records(op, a.Status, out.Contacts, began); err != nil {
+		return SearchPage{}, err
+	}
+	for _, raw := range out.Contacts {
 		var cursor struct {
 			SearchAfter json.RawMessage `json:"searchAfter"`
 		}
@@ -377,7 +408,7 @@ func (c *Client) FindDuplicate(ctx context.Context, lane budget.Lane, email, pho
 	if err != nil {
 		return nil, err
 	}
-	r, err := c.contact(op, a, began, false)
+	r, err := one(op, "contact", a, began, false)
 	if err != nil {
 		return nil, nil // contact null, {} or another shape without one: no match
 	}

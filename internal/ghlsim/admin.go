@@ -1,6 +1,7 @@
 package ghlsim
 
 import (
+	"cmp"
 	"errors"
 	"io"
 	"net/http"
@@ -19,18 +20,30 @@ func (s *Server) admin(mux *http.ServeMux) {
 			return
 		}
 		id, err := s.Edit(e)
-		if err != nil {
-			status := http.StatusUnprocessableEntity
-			switch {
-			case errors.Is(err, ErrNotFound):
-				status = http.StatusNotFound
-			case errors.Is(err, ErrDuplicate):
-				status = http.StatusConflict
-			}
-			writeJSON(w, status, map[string]any{"error": err.Error(), "id": id})
+		edited(w, id, err)
+	})
+	mux.HandleFunc("POST /_sim/item", func(w http.ResponseWriter, r *http.Request) {
+		var e ItemEdit
+		if !readAdmin(w, r, &e) {
 			return
 		}
-		writeJSON(w, http.StatusOK, map[string]any{"id": id})
+		id, err := s.EditItem(e)
+		edited(w, id, err)
+	})
+	mux.HandleFunc("POST /_sim/merge", func(w http.ResponseWriter, r *http.Request) {
+		var m struct {
+			LocationID string `json:"locationId"`
+			Winner     string `json:"winner"`
+			Loser      string `json:"loser"`
+		}
+		if !readAdmin(w, r, &m) {
+			return
+		}
+		edited(w, m.Winner, s.Merge(m.LocationID, m.Winner, m.Loser))
+	})
+	mux.HandleFunc("GET /_sim/items", func(w http.ResponseWriter, r *http.Request) {
+		id := cmp.Or(r.URL.Query().Get("locationId"), s.conf.Locations[0].ID)
+		writeJSON(w, http.StatusOK, map[string]any{"items": s.Items(id, r.URL.Query().Get("kind"))})
 	})
 	mux.HandleFunc("GET /_sim/dump", func(w http.ResponseWriter, r *http.Request) {
 		id := r.URL.Query().Get("locationId")
@@ -89,6 +102,22 @@ func (s *Server) admin(mux *http.ServeMux) {
 	mux.HandleFunc("/_sim/", func(w http.ResponseWriter, _ *http.Request) {
 		writeJSON(w, http.StatusNotFound, map[string]any{"error": "no such admin call"})
 	})
+}
+
+// edited answers what a human did.
+func edited(w http.ResponseWriter, id string, err error) {
+	if err == nil {
+		writeJSON(w, http.StatusOK, map[string]any{"id": id})
+		return
+	}
+	status := http.StatusUnprocessableEntity
+	switch {
+	case errors.Is(err, ErrNotFound):
+		status = http.StatusNotFound
+	case errors.Is(err, ErrDuplicate):
+		status = http.StatusConflict
+	}
+	writeJSON(w, status, map[string]any{"error": err.Error(), "id": id})
 }
 
 // readAdmin reads a JSON body into v, or answers 400 and returns false.

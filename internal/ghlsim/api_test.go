@@ -505,6 +505,8 @@ func TestNew(t *testing.T) {
 		{"same id", ghlsim.Config{Locations: []ghlsim.Location{{ID: "l"}, {ID: "l"}}}, "location 1"},
 		{"bad unique field", ghlsim.Config{Locations: []ghlsim.Location{{ID: "l", UniqueFields: []string{"fax"}}}}, "fax"},
 		{"same custom field", ghlsim.Config{Locations: []ghlsim.Location{{ID: "l", CustomFields: []ghlsim.CustomField{{ID: "a"}, {ID: "a"}}}}}, "custom field 1"},
+		{"same user", ghlsim.Config{Locations: []ghlsim.Location{{ID: "l", Users: []ghlsim.User{{ID: "u"}, {ID: "u"}}}}}, "user 1"},
+		{"no such zone", ghlsim.Config{Locations: []ghlsim.Location{{ID: "l", Timezone: "Nowhere"}}}, "timezone"},
 		{"token elsewhere", ghlsim.Config{Locations: one, Tokens: []ghlsim.Token{{Value: "secret", LocationID: "m"}}}, "token 0"},
 		{"bad key", ghlsim.Config{Locations: one, Webhook: ghlsim.WebhookConfig{PrivateKey: []byte{1}}}, "private key"},
 		{"bad policy", ghlsim.Config{Locations: one, Webhook: ghlsim.WebhookConfig{Retry: "never"}}, "never"},

@@ -61,6 +61,17 @@ type Location struct {
 	UniqueFields []string `json:"uniqueFields,omitempty"`
 	// CustomFields are the contact fields of the location.
 	CustomFields []CustomField `json:"customFields,omitempty"`
+	// Users may be assigned tasks and appointments, and be named in notes.
+	Users []User `json:"users,omitempty"`
+	// Calendars are the ids in which appointments can be made.
+	Calendars []string `json:"calendars,omitempty"`
+}
+
+// User is somebody who works in the location.
+type User struct {
+	ID    string `json:"id"`
+	Name  string `json:"name"`
+	Email string `json:"email"`
 }
 
 // CustomField is one custom contact field.
@@ -88,7 +99,10 @@ type Token struct {
 
 // AllScopes returns every scope that a simulated route asks for.
 func AllScopes() []string {
-	return []string{scopeContactsRead, scopeContactsWrite, scopeLocationsRead, scopeTagsRead, scopeFieldsRead}
+	return []string{
+		scopeContactsRead, scopeContactsWrite, scopeLocationsRead, scopeTagsRead, scopeFieldsRead,
+		scopeTasksRead, scopeUsersRead, scopeEventsRead, scopeEventsWrite,
+	}
 }
 
 const (
@@ -97,6 +111,10 @@ const (
 	scopeLocationsRead = "locations.readonly"
 	scopeTagsRead      = "locations/tags.readonly"
 	scopeFieldsRead    = "locations/customFields.readonly"
+	scopeTasksRead     = "locations/tasks.readonly"
+	scopeUsersRead     = "users.readonly"
+	scopeEventsRead    = "calendars/events.readonly"
+	scopeEventsWrite   = "calendars/events.write"
 )
 
 // WebhookConfig says where events go and how hard delivery tries.
@@ -170,6 +188,17 @@ type Quirks struct {
 	// DuplicateMissEmpty leaves the key contact out of a duplicate lookup that
 	// found nothing, instead of sending null.
 	DuplicateMissEmpty bool
+	// MissingItem400 answers 400 for a task, note or appointment that is not
+	// there, instead of 404.
+	MissingItem400 bool
+	// TaskDueMillis lets a PUT of a task have a dueDate with fractions of a
+	// second, instead of answering 422.
+	TaskDueMillis bool
+	// TaskSearchUnderscoreID makes the location's task search say _id instead
+	// of id.
+	TaskSearchUnderscoreID bool
+	// FullTaskCreate sends contactId and body with TaskCreate (#332).
+	FullTaskCreate bool
 	// SparseWebhooks reduces ContactDelete to its id and ContactDndUpdate to
 	// id, email, phone, dnd and dndSettings.
 	SparseWebhooks bool
@@ -259,6 +288,16 @@ func (c Config) withDefaults() (Config, error) {
 			fields[j] = f
 		}
 		l.CustomFields = fields
+		ids = map[string]bool{}
+		for j, u := range l.Users {
+			if u.ID == "" || ids[u.ID] {
+				return c, fmt.Errorf("ghlsim config: location %s: user %d: id %q is empty or taken", l.ID, j, u.ID)
+			}
+			ids[u.ID] = true
+		}
+		if _, err := time.LoadLocation(l.Timezone); err != nil {
+			return c, fmt.Errorf("ghlsim config: location %s: timezone: %w", l.ID, err)
+		}
 		locations[i] = l
 	}
 	c.Locations = locations

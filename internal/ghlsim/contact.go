@@ -77,29 +77,28 @@ func isEmpty(v any) bool {
 	return false
 }
 
-// version is a state of a contact and when it was committed; the search index
-// needs the past ones. A nil snap means deleted.
-type version struct {
+// version is a state and when it was committed; the search index needs the
+// past ones. A nil snap means deleted.
+type version[T any] struct {
 	at   time.Time
-	snap *snapshot
+	snap *T
 }
 
-// maxVersions bounds the history of one contact. A contact that is written
-// more often within the index lag appears in the index a little early.
+// maxVersions bounds a history. A record that is written more often within the
+// index lag appears in the index a little early.
 const maxVersions = 64
 
-// contact is a contact with as much of its past as the search index needs.
-type contact struct {
-	versions []version // oldest first, never empty
-}
+// history is a record with as much of its past as the search index needs:
+// oldest first, never empty once committed.
+type history[T any] struct{ versions []version[T] }
 
 // current returns the state now, nil if deleted.
-func (c *contact) current() *snapshot { return c.versions[len(c.versions)-1].snap }
+func (h *history[T]) current() *T { return h.versions[len(h.versions)-1].snap }
 
 // asOf returns the state at t, nil if there was none.
-func (c *contact) asOf(t time.Time) *snapshot {
-	for i := len(c.versions) - 1; i >= 0; i-- {
-		if v := c.versions[i]; !v.at.After(t) {
+func (h *history[T]) asOf(t time.Time) *T {
+	for i := len(h.versions) - 1; i >= 0; i-- {
+		if v := h.versions[i]; !v.at.After(t) {
 			return v.snap
 		}
 	}
@@ -108,15 +107,15 @@ func (c *contact) asOf(t time.Time) *snapshot {
 
 // push makes snap the current state and forgets versions that no search can
 // see any more, those that another one had replaced by horizon.
-func (c *contact) push(at time.Time, snap *snapshot, horizon time.Time) {
-	c.versions = append(c.versions, version{at: at, snap: snap})
+func (h *history[T]) push(at time.Time, snap *T, horizon time.Time) {
+	h.versions = append(h.versions, version[T]{at: at, snap: snap})
 	first := 0
-	for first+1 < len(c.versions) && !c.versions[first+1].at.After(horizon) {
+	for first+1 < len(h.versions) && !h.versions[first+1].at.After(horizon) {
 		first++
 	}
-	first = max(first, len(c.versions)-maxVersions)
+	first = max(first, len(h.versions)-maxVersions)
 	if first > 0 {
-		c.versions = slices.Clone(c.versions[first:])
+		h.versions = slices.Clone(h.versions[first:])
 	}
 }
 
@@ -171,22 +170,25 @@ func diff(from, to *snapshot) (changes []FieldChange, added, removed []string) {
 	if to == nil {
 		to = &none
 	}
-	compare := func(prefix string, a, b map[string]any) {
-		for k, v := range a {
-			if w := b[k]; !reflect.DeepEqual(v, w) {
-				changes = append(changes, FieldChange{Field: prefix + k, From: v, To: w})
-			}
-		}
-		for k, w := range b {
-			if _, ok := a[k]; !ok {
-				changes = append(changes, FieldChange{Field: prefix + k, To: w})
-			}
-		}
-	}
-	compare("", from.fields, to.fields)
-	compare("customFields.", from.custom, to.custom)
+	changes = append(fieldChanges("", from.fields, to.fields), fieldChanges("customFields.", from.custom, to.custom)...)
 	sort.Slice(changes, func(i, j int) bool { return changes[i].Field < changes[j].Field })
 	return changes, without(to.tags, from.tags), without(from.tags, to.tags)
+}
+
+// fieldChanges lists what differs between two maps without empty values.
+func fieldChanges(prefix string, from, to map[string]any) []FieldChange {
+	var changes []FieldChange
+	for k, v := range from {
+		if w := to[k]; !reflect.DeepEqual(v, w) {
+			changes = append(changes, FieldChange{Field: prefix + k, From: v, To: w})
+		}
+	}
+	for k, w := range to {
+		if _, ok := from[k]; !ok {
+			changes = append(changes, FieldChange{Field: prefix + k, To: w})
+		}
+	}
+	return changes
 }
 
 // without returns the elements of a that are not in b, in the order of a.

@@ -1,17 +1,18 @@
-// Package ghlsim is a GoHighLevel to develop and test against: the contact
-// half of the v2 API over real HTTP, with its rate limits, its error bodies,
-// its lagging search index and its signed webhooks, for one or more locations
-// held in memory.
+// Package ghlsim is a GoHighLevel to develop and test against: contacts, and
+// their tasks, notes and appointments, of the v2 API over real HTTP, with its
+// rate limits, its error bodies, its lagging search index and its signed
+// webhooks, for one or more locations held in memory.
 //
 // What it guarantees: every committed change is in the [Server.Ledger], in
-// order, with who made it; replaying the ledger gives [Server.Dump]; every
+// order, with who made it; replaying the ledger gives [Server.Dump] and
+// [Server.Items]; every
 // committed change queues the webhooks that GoHighLevel would send, also for
 // changes that came through the API; a retried delivery has identical bytes.
 // A Server may be used by any number of goroutines.
 //
-// What it leaves out: OAuth, tasks, notes, appointments, businesses, users,
-// the bulk calls, the deprecated GET /contacts/ and the v3 dialect. Nothing
-// survives the process.
+// What it leaves out: OAuth, businesses, recurring tasks, calendars, the bulk
+// calls, the deprecated GET /contacts/ and the v3 dialect. Nothing survives the
+// process.
 //
 // Where a rule comes from is marked with the evidence tags of the API dossier:
 // DOC, SDK, STAFF, OBS, INF, and "invented" where the dossier says that nobody

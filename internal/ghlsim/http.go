@@ -24,7 +24,8 @@ var versions = []string{"legacy", "2021-04-15", "2021-07-28", "2023-02-21", "v3"
 // request is an authenticated API request.
 type request struct {
 	loc   *location // the token's; only its conf may be read without mu
-	id    string    // path parameter
+	id    string    // first path parameter
+	item  string    // second path parameter
 	query url.Values
 	body  map[string]any
 }
@@ -37,71 +38,89 @@ type reply struct {
 	created   bool // … and made a contact
 }
 
-// route is one operation of the API.
+// route is one operation of the API. Its path is also its class in Stats.
 type route struct {
-	class string // for Stats, such as "/contacts/{id}"
-	scope string
-	write bool
-	id    string
-	do    func(*Server, *request) reply
+	method, path string
+	scope        string
+	write        bool
+	do           func(*Server, *request) reply
 }
 
-// findRoute returns the route of a request, or one whose do is nil.
-func findRoute(method, path string) route {
+// routes are all operations; of two paths that fit, the first one counts. PUT
+// of a contact's tags does not exist (dossier §0.4).
+var routes = []route{
+	{"POST", "/contacts", scopeContactsWrite, true, (*Server).create},
+	{"POST", "/contacts/search", scopeContactsRead, false, (*Server).search},
+	{"GET", "/contacts/search/duplicate", scopeContactsRead, false, (*Server).lookup},
+	{"POST", "/contacts/upsert", scopeContactsWrite, true, (*Server).upsert},
+	{"GET", "/contacts/{id}", scopeContactsRead, false, (*Server).get},
+	{"PUT", "/contacts/{id}", scopeContactsWrite, true, (*Server).update},
+	{"DELETE", "/contacts/{id}", scopeContactsWrite, true, (*Server).remove},
+	{"POST", "/contacts/{id}/tags", scopeContactsWrite, true, (*Server).addTags},
+	{"DELETE", "/contacts/{id}/tags", scopeContactsWrite, true, (*Server).removeTags},
+
+	{"GET", "/contacts/{id}/tasks", scopeContactsRead, false, tasks.list},
+	{"POST", "/contacts/{id}/tasks", scopeContactsWrite, true, tasks.create},
+	{"GET", "/contacts/{id}/tasks/{item}", scopeContactsRead, false, tasks.get},
+	{"PUT", "/contacts/{id}/tasks/{item}", scopeContactsWrite, true, tasks.update},
+	{"DELETE", "/contacts/{id}/tasks/{item}", scopeContactsWrite, true, tasks.remove},
+	{"PUT", "/contacts/{id}/tasks/{item}/completed", scopeContactsWrite, true, (*Server).complete},
+	{"POST", "/locations/{id}/tasks/search", scopeTasksRead, false, (*Server).searchTasks},
+	{"GET", "/contacts/{id}/notes", scopeContactsRead, false, notes.list},
+	{"POST", "/contacts/{id}/notes", scopeContactsWrite, true, notes.create},
+	{"GET", "/contacts/{id}/notes/{item}", scopeContactsRead, false, notes.get},
+	{"PUT", "/contacts/{id}/notes/{item}", scopeContactsWrite, true, notes.update},
+	{"DELETE", "/contacts/{id}/notes/{item}", scopeContactsWrite, true, notes.remove},
+	{"GET", "/contacts/{id}/appointments", scopeContactsRead, false, (*Server).contactAppointments},
+	{"POST", "/calendars/events/appointments", scopeEventsWrite, true, (*Server).createAppointment},
+	{"GET", "/calendars/events/appointments/{item}", scopeEventsRead, false, (*Server).getAppointment},
+	{"PUT", "/calendars/events/appointments/{item}", scopeEventsWrite, true, (*Server).updateAppointment},
+	{"DELETE", "/calendars/events/{item}", scopeEventsWrite, true, (*Server).removeAppointment},
+
+	{"GET", "/users", scopeUsersRead, false, (*Server).users},
+	{"GET", "/users/{id}", scopeUsersRead, false, (*Server).user},
+	{"GET", "/locations/{id}", scopeLocationsRead, false, (*Server).location},
+	{"GET", "/locations/{id}/tags", scopeTagsRead, false, (*Server).locationTags},
+	{"GET", "/locations/{id}/customFields", scopeFieldsRead, false, (*Server).customFields},
+}
+
+// findRoute returns the route of a request and its path parameters, or a route
+// whose do is nil.
+func findRoute(method, path string) (route, request) {
 	seg := strings.Split(strings.Trim(path, "/"), "/")
-	root, rest := seg[0], seg[1:]
-	switch {
-	case root == "contacts" && len(rest) == 0:
-		if method == http.MethodPost {
-			return route{"/contacts", scopeContactsWrite, true, "", (*Server).create}
-		}
-		return route{class: "/contacts"}
-	case root == "contacts" && rest[0] == "search" && len(rest) == 1:
-		if method == http.MethodPost {
-			return route{"/contacts/search", scopeContactsRead, false, "", (*Server).search}
-		}
-		return route{class: "/contacts/search"}
-	case root == "contacts" && rest[0] == "search" && len(rest) == 2 && rest[1] == "duplicate":
-		if method == http.MethodGet {
-			return route{"/contacts/search/duplicate", scopeContactsRead, false, "", (*Server).lookup}
-		}
-		return route{class: "/contacts/search/duplicate"}
-	case root == "contacts" && rest[0] == "upsert" && len(rest) == 1:
-		if method == http.MethodPost {
-			return route{"/contacts/upsert", scopeContactsWrite, true, "", (*Server).upsert}
-		}
-		return route{class: "/contacts/upsert"}
-	case root == "contacts" && len(rest) == 1:
-		const class = "/contacts/{id}"
-		switch method {
-		case http.MethodGet:
-			return route{class, scopeContactsRead, false, rest[0], (*Server).get}
-		case http.MethodPut:
-			return route{class, scopeContactsWrite, true, rest[0], (*Server).update}
-		case http.MethodDelete:
-			return route{class, scopeContactsWrite, true, rest[0], (*Server).remove}
-		}
-		return route{class: class}
-	case root == "contacts" && len(rest) == 2 && rest[1] == "tags":
-		const class = "/contacts/{id}/tags"
-		switch method {
-		case http.MethodPost:
-			return route{class, scopeContactsWrite, true, rest[0], (*Server).addTags}
-		case http.MethodDelete:
-			return route{class, scopeContactsWrite, true, rest[0], (*Server).removeTags}
-		}
-		return route{class: class} // PUT does not exist (dossier §0.4)
-	case root == "locations" && len(rest) > 0 && method == http.MethodGet:
+	found := route{path: "other"}
+	for _, rt := range routes {
+		q, ok := fits(strings.Split(rt.path[1:], "/"), seg)
 		switch {
-		case len(rest) == 1:
-			return route{"/locations/{id}", scopeLocationsRead, false, rest[0], (*Server).location}
-		case len(rest) == 2 && rest[1] == "tags":
-			return route{"/locations/{id}/tags", scopeTagsRead, false, rest[0], (*Server).locationTags}
-		case len(rest) == 2 && rest[1] == "customFields":
-			return route{"/locations/{id}/customFields", scopeFieldsRead, false, rest[0], (*Server).customFields}
+		case !ok || found.path != "other" && found.path != rt.path:
+		case rt.method == method:
+			return rt, q
+		default:
+			found = route{path: rt.path}
 		}
 	}
-	return route{class: "other"}
+	return found, request{}
+}
+
+// fits compares a path with a pattern and reads its parameters.
+func fits(pattern, seg []string) (request, bool) {
+	var q request
+	if len(pattern) != len(seg) {
+		return q, false
+	}
+	for i, p := range pattern {
+		switch p {
+		case "{id}":
+			q.id = seg[i]
+		case "{item}":
+			q.item = seg[i]
+		default:
+			if p != seg[i] {
+				return q, false
+			}
+		}
+	}
+	return q, true
 }
 
 // Handler answers the API and, under /_sim/, the admin API of README.md. The
@@ -116,9 +135,9 @@ func (s *Server) Handler() http.Handler {
 // serveAPI is every API request: latency, authentication, limits, injected
 // failures, the operation, the reply.
 func (s *Server) serveAPI(w http.ResponseWriter, r *http.Request) {
-	rt := findRoute(r.Method, r.URL.Path)
+	rt, q := findRoute(r.Method, r.URL.Path)
 	s.mu.Lock()
-	s.stats.Requests[r.Method+" "+rt.class]++
+	s.stats.Requests[r.Method+" "+rt.path]++
 	faults := s.faults
 	s.mu.Unlock()
 	if faults.Latency > 0 {
@@ -130,7 +149,7 @@ func (s *Server) serveAPI(w http.ResponseWriter, r *http.Request) {
 			panic(http.ErrAbortHandler)
 		}
 	}
-	rep := s.answer(w.Header(), r, rt, faults)
+	rep := s.answer(w.Header(), r, rt, q, faults)
 	if rep.committed && s.rng.chance(faults.ResetAfterCommit) {
 		// The one way to close the connection without a reply.
 		panic(http.ErrAbortHandler)
@@ -138,7 +157,7 @@ func (s *Server) serveAPI(w http.ResponseWriter, r *http.Request) {
 	if rep.created && s.rng.chance(faults.CreatedBut422) {
 		rep = unprocessable([]string{"contact could not be validated"})
 	}
-	s.conf.Logger.Debug().Str("method", r.Method).Str("route", rt.class).Int("status", rep.status).Msg("simulated GHL request")
+	s.conf.Logger.Debug().Str("method", r.Method).Str("route", rt.path).Int("status", rep.status).Msg("simulated GHL request")
 	if rep.body == nil {
 		w.WriteHeader(rep.status)
 		return
@@ -150,7 +169,7 @@ func (s *Server) serveAPI(w http.ResponseWriter, r *http.Request) {
 // answer does what a request asks for. The order of the checks is: token,
 // version, rate limit, route, scope, body. It is INF. Everything with a good
 // token spends from the rate limit.
-func (s *Server) answer(h http.Header, r *http.Request, rt route, faults Faults) reply {
+func (s *Server) answer(h http.Header, r *http.Request, rt route, q request, faults Faults) reply {
 	limitHeaders(h, s.conf, s.conf.Burst, s.conf.Daily)
 	if s.conf.Quirks.StrictAccept && !strings.Contains(r.Header.Get("Accept"), "application/json") {
 		return reply{status: 404}
@@ -196,14 +215,14 @@ func (s *Server) answer(h http.Header, r *http.Request, rt route, faults Faults)
 		s.stats.Reads++
 	}
 	s.mu.Unlock()
-	q := &request{loc: loc, id: rt.id, query: r.URL.Query()}
+	q.loc, q.query = loc, r.URL.Query()
 	if r.Method != http.MethodGet {
 		var bad reply
 		if q.body, bad = readBody(r); bad.status != 0 {
 			return bad
 		}
 	}
-	return rt.do(s, q)
+	return rt.do(s, &q)
 }
 
 // authenticate returns the token and its location, or the message of a 401.

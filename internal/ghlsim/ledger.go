@@ -19,6 +19,14 @@ const (
 	OpTags   = "tags"
 )
 
+// What a record is.
+const (
+	KindContact     = "contact"
+	KindTask        = "task"
+	KindNote        = "note"
+	KindAppointment = "appointment"
+)
+
 // FieldChange is one field before and after; nil means empty. A custom field
 // is named "customFields." and its id.
 type FieldChange struct {
@@ -27,8 +35,9 @@ type FieldChange struct {
 	To    any    `json:"to"`
 }
 
-// LedgerEntry is one committed change. An update without changes is a PUT that
-// wrote what was there already, which still moves dateUpdated.
+// LedgerEntry is one committed change of a contact or of what belongs to one.
+// An update without changes is a PUT that wrote what was there already, which
+// still moves a contact's dateUpdated.
 type LedgerEntry struct {
 	// Seq starts at 1 and has no gaps.
 	Seq int64     `json:"seq"`
@@ -38,9 +47,14 @@ type LedgerEntry struct {
 	Actor      string `json:"actor"`
 	Op         string `json:"op"`
 	LocationID string `json:"locationId"`
-	ContactID  string `json:"contactId"`
-	// DateUpdated of the contact after the change, epoch ms; of a deletion,
-	// before it.
+	// Kind and RecordID say of what; ContactID is the contact itself, or the
+	// one that the record belongs to after the change. A move to another
+	// contact is also the change "contactId".
+	Kind      string `json:"kind"`
+	RecordID  string `json:"recordId"`
+	ContactID string `json:"contactId"`
+	// DateUpdated of the record after the change, epoch ms; of a deletion,
+	// before it. The API does not show those of tasks and notes.
 	DateUpdated int64 `json:"dateUpdated"`
 	// Changes are sorted by field and cover what is stored: no computed
 	// fields, no tags, no stamps.

@@ -3,6 +3,7 @@ package ghlsim_test
 import (
 	"errors"
 	"fmt"
+	"maps"
 	"slices"
 	"strings"
 	"testing"
@@ -18,22 +19,26 @@ type state struct {
 	Tags   []string // sorted
 }
 
-// replay makes the state out of the ledger of a location.
-func replay(t interface{ Errorf(string, ...any) }, ledger []ghlsim.LedgerEntry, location string) map[string]state {
+// replay makes the state out of the ledger of a location: its contacts, or
+// else what belongs to them, which have kind and contactId among their fields.
+func replay(t interface{ Errorf(string, ...any) }, ledger []ghlsim.LedgerEntry, location string, contacts bool) map[string]state {
 	out := map[string]state{}
 	for i, e := range ledger {
 		if e.Seq != int64(i+1) {
 			t.Errorf("entry %d has seq %d", i, e.Seq)
 		}
-		if e.LocationID != location {
+		if e.LocationID != location || contacts != (e.Kind == ghlsim.KindContact) {
 			continue
 		}
-		st, known := out[e.ContactID]
+		st, known := out[e.RecordID]
 		if known == (e.Op == ghlsim.OpCreate) {
-			t.Errorf("entry %d: %s of a contact that exists: %v", e.Seq, e.Op, known)
+			t.Errorf("entry %d: %s of a record that exists: %v", e.Seq, e.Op, known)
 		}
 		if !known {
 			st.Fields = map[string]any{}
+			if !contacts {
+				st.Fields["kind"], st.Fields["contactId"] = e.Kind, e.ContactID
+			}
 		}
 		for _, c := range e.Changes {
 			if d := cmp.Diff(st.Fields[c.Field], c.From); d != "" {
@@ -53,13 +58,17 @@ func replay(t interface{ Errorf(string, ...any) }, ledger []ghlsim.LedgerEntry, 
 		}
 		slices.Sort(st.Tags)
 		if e.Op == ghlsim.OpDelete {
+			if !contacts {
+				delete(st.Fields, "kind")
+				delete(st.Fields, "contactId")
+			}
 			if len(st.Fields)+len(st.Tags) > 0 {
 				t.Errorf("entry %d: deletion leaves %v", e.Seq, st)
 			}
-			delete(out, e.ContactID)
+			delete(out, e.RecordID)
 			continue
 		}
-		out[e.ContactID] = st
+		out[e.RecordID] = st
 	}
 	return out
 }
@@ -85,6 +94,16 @@ func dumped(contacts []ghlsim.Contact) map[string]state {
 		st.Tags = append(st.Tags, c.Tags...)
 		slices.Sort(st.Tags)
 		out[c.ID] = st
+	}
+	return out
+}
+
+// listed is the same out of a list of items.
+func listed(items []ghlsim.Item) map[string]state {
+	out := map[string]state{}
+	for _, x := range items {
+		x.Fields["kind"], x.Fields["contactId"] = x.Kind, x.ContactID
+		out[x.ID] = state{Fields: x.Fields}
 	}
 	return out
 }
@@ -119,7 +138,13 @@ func TestReplayGivesDump(t *testing.T) {
 				id = ids[loc][rapid.IntRange(0, n-1).Draw(rt, "contact")]
 			}
 			var a answer
-			switch rapid.IntRange(0, 6).Draw(rt, "step") {
+			step := rapid.IntRange(0, 10).Draw(rt, "step")
+			item := "missing"
+			kind := rapid.SampledFrom([]string{ghlsim.KindTask, ghlsim.KindNote, ghlsim.KindAppointment}).Draw(rt, "kind")
+			if list := s.Items(loc, kind); step > 6 && len(list) > 0 {
+				item = list[rapid.IntRange(0, len(list)-1).Draw(rt, "item")].ID
+			}
+			switch step {
 			case 0:
 				a = s.as(tokens[loc], "POST", "/contacts/", `{"locationId":"`+loc+`",`+body()+`}`)
 			case 1:
@@ -138,14 +163,58 @@ func TestReplayGivesDump(t *testing.T) {
 				if err != nil && !errors.Is(err, ghlsim.ErrNotFound) && !errors.Is(err, ghlsim.ErrDuplicate) {
 					rt.Errorf("edit: %v", err)
 				}
+			case 7:
+				s.as(tokens[loc], "POST", "/contacts/"+id+"/tasks", `{"title":"Call","dueDate":"2026-02-01T17:00:00Z","completed":false,"body":`+value.Draw(rt, "task")+`}`)
+				s.as(tokens[loc], "POST", "/contacts/"+id+"/notes", `{"body":"<p>x</p>"}`)
+			case 8:
+				path := "/contacts/" + id + "/tasks/" + item
+				for _, x := range s.Items(loc, ghlsim.KindTask) {
+					if x.ID == item {
+						path = "/contacts/" + x.ContactID + "/tasks/" + item
+					}
+				}
+				s.as(tokens[loc], "PUT", path, `{"body":"new"}`)
+				s.as(tokens[loc], "PUT", path+"/completed", `{"completed":true}`)
+				if rapid.Bool().Draw(rt, "delete?") {
+					s.as(tokens[loc], "DELETE", path, "")
+				}
+			case 9:
+				op := rapid.SampledFrom([]string{ghlsim.OpCreate, ghlsim.OpUpdate, ghlsim.OpDelete}).Draw(rt, "op")
+				e := ghlsim.ItemEdit{Kind: kind, Op: op, LocationID: loc, ID: item, Fields: map[string]any{"title": rapid.SampledFrom([]string{"a", "b"}).Draw(rt, "title")}}
+				if op == ghlsim.OpCreate {
+					e.ContactID = id
+					maps.Copy(e.Fields, map[string]map[string]any{
+						ghlsim.KindTask: {"dueDate": "2026-02-01T17:00:00Z"}, ghlsim.KindNote: {"body": "x"},
+						ghlsim.KindAppointment: {"startTime": "2026-02-01T17:00:00Z", "calendarId": map[string]string{"loc1": "cal1", "loc2": "cal9"}[loc]},
+					}[kind])
+				}
+				if _, err := s.EditItem(e); err != nil && !errors.Is(err, ghlsim.ErrNotFound) {
+					rt.Errorf("edit item: %v", err)
+				}
+			case 10:
+				winner := id
+				if n := len(ids[loc]); n > 0 {
+					winner = ids[loc][rapid.IntRange(0, n-1).Draw(rt, "winner")]
+				}
+				if err := s.Merge(loc, winner, id); err != nil && !errors.Is(err, ghlsim.ErrNotFound) && !errors.Is(err, ghlsim.ErrInvalid) {
+					rt.Errorf("merge: %v", err)
+				}
 			}
 			if made, _ := dig(a.body, "contact", "id").(string); made != "" {
 				ids[loc] = append(ids[loc], made)
 			}
 		}
 		for _, loc := range locations {
-			if d := cmp.Diff(dumped(s.Dump(loc)), replay(rt, s.Ledger(), loc)); d != "" {
+			if d := cmp.Diff(dumped(s.Dump(loc)), replay(rt, s.Ledger(), loc, true)); d != "" {
 				rt.Errorf("%s: ledger against dump:\n%s", loc, d)
+			}
+			if d := cmp.Diff(listed(s.Items(loc, "")), replay(rt, s.Ledger(), loc, false)); d != "" {
+				rt.Errorf("%s: ledger against items:\n%s", loc, d)
+			}
+			for _, x := range s.Items(loc, "") {
+				if _, ok := s.Contact(loc, x.ContactID); !ok {
+					rt.Errorf("%s of a contact that is not there", x.Kind)
+				}
 			}
 		}
 		// In a location without duplicates an email has one owner.
@@ -173,7 +242,7 @@ func TestLedger(t *testing.T) {
 		t.Fatal(err)
 	}
 	at, ms := s.clock.Now(), s.clock.Now().UnixMilli()
-	base := ghlsim.LedgerEntry{At: at, LocationID: "loc1", ContactID: id}
+	base := ghlsim.LedgerEntry{At: at, LocationID: "loc1", Kind: ghlsim.KindContact, RecordID: id, ContactID: id}
 	entry := func(seq int64, actor, op string, updated int64, changes []ghlsim.FieldChange, added, removed []string) ghlsim.LedgerEntry {
 		e := base
 		e.Seq, e.Actor, e.Op, e.DateUpdated, e.Changes, e.TagsAdded, e.TagsRemoved = seq, actor, op, updated, changes, added, removed

@@ -12,6 +12,7 @@ import (
 	"slices"
 	"sync"
 	"time"
+	_ "time/tzdata" // a location's zone must be known on any machine
 )
 
 // Server is a simulated GoHighLevel. Make one with New; use Handler or Serve
@@ -25,6 +26,7 @@ type Server struct {
 	locations map[string]*location
 	tokens    map[string]Token
 	where     map[string]string // contact id -> location id
+	itemAt    map[string]string // task, note or appointment id -> location id
 	faults    Faults
 	ledger    []LedgerEntry
 	seq       int64
@@ -34,17 +36,24 @@ type Server struct {
 // location is what a Server knows of one sub-account.
 type location struct {
 	conf     Location
-	contacts map[string]*contact
+	zone     *time.Location
+	contacts map[string]*history[snapshot]
 	byEmail  map[string][]string // lower-cased -> contact ids, oldest first
 	byPhone  map[string][]string
 	tags     map[string]string // name -> tag id
 	graves   []grave           // deleted contacts that search may still see
-	window   window
+
+	items      map[string]*history[item]
+	byContact  map[family][]string // item ids, oldest first
+	itemGraves []grave             // deleted items that search may still see
+
+	window window
 }
 
 type grave struct {
 	id string
 	at time.Time
+	of family // of an item: where it is filed
 }
 
 // New returns a Server without contacts, or an error that names what is wrong
@@ -69,21 +78,26 @@ func New(c Config) (*Server, error) {
 func (s *Server) clear() {
 	s.locations = make(map[string]*location, len(s.conf.Locations))
 	for _, l := range s.conf.Locations {
+		zone, _ := time.LoadLocation(l.Timezone) // New has tried it
 		s.locations[l.ID] = &location{
-			conf:     l,
-			contacts: map[string]*contact{},
-			byEmail:  map[string][]string{},
-			byPhone:  map[string][]string{},
-			tags:     map[string]string{},
+			conf:      l,
+			zone:      zone,
+			contacts:  map[string]*history[snapshot]{},
+			byEmail:   map[string][]string{},
+			byPhone:   map[string][]string{},
+			tags:      map[string]string{},
+			items:     map[string]*history[item]{},
+			byContact: map[family][]string{},
 		}
 	}
 	s.where = map[string]string{}
+	s.itemAt = map[string]string{}
 	s.ledger, s.seq = nil, 0
 	s.faults = Faults{}
 	s.stats = Stats{Requests: map[string]int{}}
 }
 
-// Reset forgets all contacts, the ledger, the statistics, the faults, the
+// Reset forgets all contacts and what belongs to them, the ledger, the statistics, the faults, the
 // rate-limit windows and the webhooks that wait. Tokens and the webhook URL
 // stay.
 func (s *Server) Reset() {
@@ -195,7 +209,7 @@ type Stats struct {
 	// "PUT /contacts/{id}", refused ones included.
 	Requests map[string]int `json:"requests"`
 	// Reads and Writes count the requests that got past authentication and
-	// limits. Writes are those that can change contacts; a search is a read.
+	// limits. Writes are those that can change records; a search is a read.
 	Reads  int `json:"reads"`
 	Writes int `json:"writes"`
 	// HTTP429 counts refusals for the rate limit, injected ones included.
@@ -229,9 +243,9 @@ func (s *Server) Stats() Stats {
 	return out
 }
 
-// Errors of Edit, matched with errors.Is.
+// Errors of Edit, EditItem and Merge, matched with errors.Is.
 var (
-	// ErrNotFound: there is no such location or contact.
+	// ErrNotFound: there is no such location, contact or item.
 	ErrNotFound = errors.New("not found")
 	// ErrDuplicate: another contact has that email or phone and the location
 	// allows no duplicates.
@@ -322,7 +336,7 @@ func (l *location) reindex(old, next *snapshot) {
 	}
 }
 
-// bury forgets deleted contacts that no search can see any more.
+// bury forgets deleted records that no search can see any more.
 func (l *location) bury(horizon time.Time) {
 	n := 0
 	for n < len(l.graves) && !l.graves[n].at.After(horizon) {
@@ -331,6 +345,14 @@ func (l *location) bury(horizon time.Time) {
 	}
 	if n > 0 {
 		l.graves = slices.Clone(l.graves[n:])
+	}
+	for n = 0; n < len(l.itemGraves) && !l.itemGraves[n].at.After(horizon); n++ {
+		g := l.itemGraves[n]
+		l.unlink(g.of, g.id)
+		delete(l.items, g.id)
+	}
+	if n > 0 {
+		l.itemGraves = slices.Clone(l.itemGraves[n:])
 	}
 }
 

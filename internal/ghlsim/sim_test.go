@@ -64,8 +64,8 @@ func setup(t *testing.T, edit func(*ghlsim.Config)) *sim {
 				{ID: "cf2", Name: "Score", Key: "contact.score", DataType: "NUMERICAL"},
 				{ID: "cf3", Name: "Likes", Key: "contact.likes", DataType: "CHECKBOX"},
 				{ID: "cf4", Name: "File", Key: "contact.file", DataType: "FILE_UPLOAD"},
-			}},
-			{ID: "loc2", Name: "Two", Country: "DE", AllowDuplicates: true},
+			}, Users: []ghlsim.User{{ID: "u1", Name: "Uma Orr", Email: "uma@x.org"}, {ID: "u2", Name: "Vic"}}, Calendars: []string{"cal1"}},
+			{ID: "loc2", Name: "Two", Country: "DE", AllowDuplicates: true, Users: []ghlsim.User{{ID: "u9"}}, Calendars: []string{"cal9"}},
 		},
 		Tokens: []ghlsim.Token{
 			{Value: good, LocationID: "loc1", Scopes: ghlsim.AllScopes()},

@@ -25,14 +25,20 @@ var eventKeys = []string{
 	"lastName", "phone", "postalCode", "website", "assignedTo", "customFields", "tags",
 }
 
+// envelope is what every event's body has.
+func (s *Server) envelope(typ string, loc *location) map[string]any {
+	return map[string]any{
+		"type": typ, "locationId": loc.conf.ID,
+		"appId": s.conf.Webhook.AppID, "versionId": s.conf.Webhook.AppID, "webhookId": s.rng.uuid(),
+	}
+}
+
 // payload makes the body of an event about snap: flat, with the envelope
 // beside the contact (dossier §5.1). It never says what was cleared.
 func (s *Server) payload(typ string, loc *location, snap *snapshot) map[string]any {
 	q := s.conf.Quirks
-	body := map[string]any{
-		"type": typ, "locationId": snap.location, "id": snap.id,
-		"appId": s.conf.Webhook.AppID, "versionId": s.conf.Webhook.AppID, "webhookId": s.rng.uuid(),
-	}
+	body := s.envelope(typ, loc)
+	body["id"] = snap.id
 	if q.SparseWebhooks && typ == "ContactDelete" {
 		return body
 	}

@@ -31,9 +31,10 @@ func (s *Server) commit(c change) *snapshot {
 		c.next.added = now.UnixMilli()
 		c.next.updated = c.next.added
 		s.where[id] = c.loc.conf.ID
-		c.loc.contacts[id] = &contact{}
+		c.loc.contacts[id] = &history[snapshot]{}
 	case c.next == nil:
 		op, id, state = OpDelete, c.old.id, c.old
+		s.orphan(c.loc, id, c.actor)
 		delete(s.where, id)
 		c.loc.graves = append(c.loc.graves, grave{id: id, at: now})
 	default:
@@ -60,7 +61,8 @@ func (s *Server) commit(c change) *snapshot {
 		}
 	}
 	s.record(LedgerEntry{
-		At: now, Actor: c.actor, Op: op, LocationID: c.loc.conf.ID, ContactID: id,
+		At: now, Actor: c.actor, Op: op, LocationID: c.loc.conf.ID,
+		Kind: KindContact, RecordID: id, ContactID: id,
 		DateUpdated: state.updated, Changes: changes, TagsAdded: added, TagsRemoved: removed,
 	})
 	for _, typ := range s.events(c, op, changes, unchanged, onlyTags || len(added)+len(removed) > 0) {

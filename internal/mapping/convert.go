@@ -1,6 +1,7 @@
 package mapping
 
 import (
+	"slices"
 	"strings"
 	"time"
 
@@ -38,6 +39,10 @@ func (l *Lens) Normalize(c Convert, s string) string {
 			return "true"
 		}
 		return ""
+	case List:
+		return JoinList(SplitList(s))
+	case HTML:
+		return plainText(s)
 	}
 	return s
 }
@@ -70,38 +75,13 @@ func date(s string) string {
 // as GHL keeps them (dossier GHL §3.10).
 func NormalizeTag(tag string) string { return strings.ToLower(strings.TrimSpace(tag)) }
 
-// joinTags and splitTags spell tags as one field. A separator within a tag is
-// written percent-encoded, so that every set of tags survives.
-func (r TagRules) joinTags(tags []string) string {
-	sep := strings.TrimSpace(r.Separator)
-	out := make([]string, len(tags))
-	for i, t := range tags {
-		t = strings.ReplaceAll(t, "%", "%25")
-		out[i] = strings.ReplaceAll(t, sep, percent(sep))
-	}
-	return strings.Join(out, r.Separator)
-}
+// joinTags and splitTags spell tags as one field.
+func (r TagRules) joinTags(tags []string) string { return joinWith(tags, r.Separator) }
 
 func (r TagRules) splitTags(s string) []string {
-	sep := strings.TrimSpace(r.Separator)
-	var tags []string
-	for t := range strings.SplitSeq(s, sep) {
-		t = strings.ReplaceAll(t, strings.ToLower(percent(sep)), sep)
-		t = strings.ReplaceAll(strings.ReplaceAll(t, percent(sep), sep), "%25", "%")
-		if t = NormalizeTag(t); t != "" {
-			tags = append(tags, t)
-		}
+	tags := splitAt(s, r.Separator)
+	for i := range tags {
+		tags[i] = NormalizeTag(tags[i])
 	}
-	return tags
-}
-
-func percent(s string) string {
-	const hex = "0123456789ABCDEF"
-	var b strings.Builder
-	for i := range len(s) {
-		b.WriteByte('%')
-		b.WriteByte(hex[s[i]>>4])
-		b.WriteByte(hex[s[i]&15])
-	}
-	return b.String()
+	return slices.DeleteFunc(tags, func(t string) bool { return t == "" })
 }

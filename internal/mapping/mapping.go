@@ -1,13 +1,14 @@
 // Package mapping is the lens between a system's fields and the canonical
-// ones. It is data ([Lens]) and pure functions over it: it knows no network,
-// no clock and no state, so that the transform, the sink and a dry run all see
-// the same picture.
+// ones. It is data ([Lens], made from YAML by [Spec.Build]) and pure functions
+// over it: it knows no network, no clock and no state, so that the transform,
+// the sink and a dry run all see the same picture.
 //
 // Reading ([Lens.Show]) says what a record shows in canonical terms and which
 // fields its endpoint covers; writing ([Lens.GHLBody], [Lens.NoviOverlay])
 // turns canonical values into the system's own fields. What you put you get:
 // for every writable field, showing what was written gives the value that was
-// written. Putting back what you got changes nothing. Tests hold both laws.
+// written. Putting back what you got changes nothing. [CheckLaws] looks for a
+// value that breaks either law.
 package mapping
 
 import (
@@ -28,6 +29,10 @@ const (
 	ByGHL  Authority = "ghl"     // GHL's users only: a change made in Novi is put back
 	ByNovi Authority = "novi"    // Novi's users only: a change made in GHL is put back
 	OptOut Authority = "opt_out" // true wins; lifted in GHL only
+	// Longest and Union speak of two values neither of whose users had seen the
+	// other's; a change by somebody who saw the canonical value always counts.
+	Longest Authority = "longest" // the longer text stays
+	Union   Authority = "union"   // a list, or text like a note: both are kept, each element once
 )
 
 // Convert names how a value is normalized on reading and spelled on writing.
@@ -41,7 +46,11 @@ const (
 	Date    Convert = "date"
 	Bool    Convert = "bool"
 	Country Convert = "country"
-	DND     Convert = "dnd" // GHL's channel status: active, inactive, permanent
+	DND     Convert = "dnd"    // GHL's channel status: active, inactive, permanent
+	Enum    Convert = "enum"   // by a table of the binding's own
+	Lookup  Convert = "lookup" // by one of the mapping's tables, such as users
+	List    Convert = "list"   // several values in one field; as canonical text see [JoinList]
+	HTML    Convert = "html"   // HTML at one side or both; canonical is plain text
 )
 
 // Write says when a field may be written at a system.
@@ -58,11 +67,29 @@ const (
 // ("custom:contact.member_status"), in Novi by its name ("custom:Shirt size").
 const CustomPath = "custom:"
 
+// The converters of tasks, notes and appointments.
+const (
+	Instant Convert = "instant" // RFC 3339 in UTC, to the second
+	Rich    Convert = "rich"    // plain text or HTML; two that read the same are the same
+	User    Convert = "user"    // by Lens.Users
+)
+
 // Side is where a field lives at one system. An empty path means that the
 // system does not have the field.
 type Side struct {
 	Path  string
 	Write Write
+	// Separator is what a List's items are kept apart by in this system's
+	// text; "" means that the system keeps them in a JSON array.
+	Separator string
+	// HTML says that an HTML converter finds HTML here.
+	HTML bool
+	// ReadExpr and WriteExpr are CEL over the value, before and after the
+	// converter's own work; nil means none. The empty value is never given to
+	// them: empty is empty at both sides.
+	ReadExpr, WriteExpr *Expr
+	// values is the table of an Enum or a Lookup.
+	values *pairs
 }
 
 // Binding ties a canonical field to both systems' fields.
@@ -70,6 +97,9 @@ type Binding struct {
 	Field     string
 	Convert   Convert
 	Authority Authority
+	// Separator is between the elements of a field whose authority is Union;
+	// "" means "; ".
+	Separator string
 	GHL, Novi Side
 }
 
@@ -95,14 +125,24 @@ type TagRules struct {
 
 // Lens is a tenant's whole mapping for contacts.
 type Lens struct {
-	Bindings []Binding
+	Bindings []Binding // sorted by field
 	Tags     TagRules
+	// Items are the bindings of tasks, notes and appointments; nil means
+	// [ItemBindings].
+	Items map[canonical.Kind][]Binding
+	// Activities are the Novi activity types of the kinds; nil means
+	// [ActivityTypes].
+	Activities map[canonical.Kind]string
+	// Users says who is who; nil means nobody.
+	Users *Table
 	// Region is the ISO 3166 country that phone numbers without a country
 	// code are read in.
 	Region string
 	// GHLRef is the key of the GHL custom field, and NoviRef the Novi field,
 	// that hold the canonical id of a record that we made; "" means none.
 	GHLRef, NoviRef string
+
+	contact canonical.Contact // what write expressions see; see Of
 }
 
 // Custom is a custom value that both systems have a field for.
@@ -112,50 +152,21 @@ type Custom struct {
 	Novi string // the Novi custom field's name
 }
 
-// Association returns the default mapping of an association: names, address
-// and ways to be reached both ways, membership facts from Novi to GHL custom
-// fields, tags both ways. Sources: dossier Novi §12.1 and §12.4, GHL §3.1.
+// Association returns the default mapping of an association, from the
+// template of that name: names, address and ways to be reached both ways,
+// membership facts from Novi to GHL custom fields, tags both ways.
 func Association(region string, custom ...Custom) *Lens {
-	both := func(field string, c Convert, ghl, novi string) Binding {
-		return Binding{Field: field, Convert: c, Authority: Newest, GHL: Side{ghl, Always}, Novi: Side{novi, Always}}
-	}
-	fromNovi := func(field string, c Convert, ghl, novi string) Binding {
-		return Binding{Field: field, Convert: c, Authority: ByNovi, GHL: Side{ghl, Always}, Novi: Side{Path: novi}}
-	}
-	l := &Lens{
-		Region: region,
-		Tags:   TagRules{NoviField: "GHL Tags", Separator: "; ", GroupPrefix: "novi:"},
-		GHLRef: "contact.causeway_id", NoviRef: "ImportID",
-		Bindings: []Binding{
-			both("first_name", Text, "firstName", "FirstName"),
-			both("last_name", Text, "lastName", "LastName"),
-			both("email", Email, "email", "Email"),
-			both("phone", Phone, "phone", "Mobile"),
-			both("address.line1", Text, "address1", "BillingAddress.Address1"),
-			both("address.city", Text, "city", "BillingAddress.City"),
-			both("address.state", Text, "state", "BillingAddress.StateProvince"),
-			both("address.postal_code", Text, "postalCode", "BillingAddress.ZipCode"),
-			both("address.country", Country, "country", "BillingAddress.Country"),
-			{Field: "address.line2", Convert: Text, Novi: Side{Path: "BillingAddress.Address2"}},
-			both("website", Text, "website", "Website"),
-			both("job_title", Text, CustomPath+"contact.job_title", "JobTitle"),
-			// GHL takes the company on create only, and Novi's is the parent's name.
-			{Field: "company", Convert: Text, GHL: Side{"companyName", OnCreate}, Novi: Side{Path: "ParentMemberName"}},
-			{Field: "date_of_birth", Convert: Date, GHL: Side{Path: "dateOfBirth"}},
-			{Field: "source", Convert: Text, GHL: Side{Path: "source"}},
-			{Field: "opt_outs.email", Convert: DND, Authority: OptOut, GHL: Side{"dndSettings.Email", Always}, Novi: Side{"UnsubscribeFromEmails", Always}},
-			{Field: "opt_outs.sms", Convert: DND, Authority: OptOut, GHL: Side{Path: "dndSettings.SMS"}},
-			{Field: "opt_outs.calls", Convert: DND, Authority: OptOut, GHL: Side{Path: "dndSettings.Call"}},
-			{Field: "opt_outs.all", Convert: Bool, Authority: OptOut, GHL: Side{Path: "dnd"}},
-			fromNovi("membership.status", Text, CustomPath+"contact.membership_status", "MemberStatus"),
-			fromNovi("membership.type", Text, CustomPath+"contact.membership_type", "MemberType.Name"),
-			fromNovi("membership.since", Date, CustomPath+"contact.member_since", "MemberSince"),
-			fromNovi("membership.expires", Date, CustomPath+"contact.membership_expires", "MembershipExpires"),
-			{Field: "membership.active", Convert: Bool, Authority: ByNovi, Novi: Side{Path: "Active"}},
-		},
-	}
+	own := Spec{Contact: ContactSpec{Fields: map[string]*FieldSpec{}}}
 	for _, c := range custom {
-		l.Bindings = append(l.Bindings, both(canonical.CustomPrefix+c.Name, Text, CustomPath+c.GHL, CustomPath+c.Novi))
+		own.Contact.Fields[canonical.CustomPrefix+c.Name] = &FieldSpec{GHL: SideSpec{Path: CustomPath + c.GHL}, Novi: SideSpec{Path: CustomPath + c.Novi}}
+	}
+	template, err := Template("association")
+	if err != nil {
+		panic(err) // it is part of the program, and a test builds it
+	}
+	l, _, err := template.With(own).Build(region)
+	if err != nil {
+		panic(err)
 	}
 	return l
 }
@@ -164,20 +175,28 @@ func Association(region string, custom ...Custom) *Lens {
 func (l *Lens) Check() error {
 	seen := map[string]bool{}
 	for _, b := range l.Bindings {
-		switch {
-		case !canonical.KnownField(b.Field):
-			return fmt.Errorf("mapping: %q is no canonical field", b.Field)
-		case seen[b.Field]:
-			return fmt.Errorf("mapping: %q is bound twice", b.Field)
-		case b.GHL.Path == "" && b.Novi.Path == "":
-			return fmt.Errorf("mapping: %q is bound to neither system", b.Field)
+		if seen[b.Field] {
+			return fmt.Errorf("contact.fields.%s: it is bound twice", b.Field)
 		}
 		seen[b.Field] = true
+		if err := b.check(); err != nil {
+			return fmt.Errorf("contact.fields.%s: %w", b.Field, err)
+		}
 	}
 	if l.Tags.NoviField != "" && strings.TrimSpace(l.Tags.Separator) == "" {
-		return fmt.Errorf("mapping: tags in %q need a separator that is not blank", l.Tags.NoviField)
+		return fmt.Errorf("contact.tags.separator: tags in %q need one that is not blank", l.Tags.NoviField)
+	}
+	if err := checkSeparator(l.Tags.Separator); err != nil {
+		return fmt.Errorf("contact.tags.separator: %w", err)
 	}
 	return nil
+}
+
+// Of returns a lens whose write expressions see c as contact.
+func (l *Lens) Of(c canonical.Contact) *Lens {
+	of := *l
+	of.contact = c
+	return &of
 }
 
 // Binding returns the binding of field.

@@ -25,7 +25,9 @@ type Shown struct {
 	Ref canonical.CanonicalID
 	// Fold says that names may have lost their case on the way.
 	Fold bool
-	// Skip says why the record is no contact; then all else is empty.
+	// Parent is the record that this one hangs on, at the same system.
+	Parent canonical.ExternalID
+	// Skip says why the record is none that is kept; then all else is empty.
 	Skip string
 }
 
@@ -36,35 +38,39 @@ func (l *Lens) Show(o observation.Observation) (Shown, error) {
 	if err := json.Unmarshal(o.Record, &record); err != nil || record == nil {
 		return Shown{}, fmt.Errorf("read %s record: not a JSON object", o.Endpoint)
 	}
+	switch {
+	case o.Kind != canonical.KindContact && o.Kind != "":
+		return l.showItem(o, record)
+	}
 	switch o.System {
 	case canonical.GHL:
-		return l.showGHL(o, record), nil
+		return l.showGHL(o, record)
 	case canonical.Novi:
-		return l.showNovi(o, record), nil
+		return l.showNovi(record)
 	}
 	return Shown{}, fmt.Errorf("read record: no mapping for system %q", o.System)
 }
 
-func (l *Lens) showGHL(o observation.Observation, record map[string]json.RawMessage) Shown {
+func (l *Lens) showGHL(o observation.Observation, record map[string]json.RawMessage) (Shown, error) {
 	s := Shown{Fields: make(map[string]string, len(l.Bindings))}
 	if o.Endpoint == observation.GHLContactTags {
 		s.Tags, s.Tagged, s.Grouped = tags(record["tags"]), true, true
-		return s
+		return s, nil
 	}
 	search := o.Endpoint == observation.GHLContactSearch
 	s.Fold = search
-	custom := map[string]string{}
+	custom := map[string]json.RawMessage{}
 	var items []struct {
 		ID    string          `json:"id"`
 		Value json.RawMessage `json:"value"`
 	}
 	_ = json.Unmarshal(record["customFields"], &items) // a shape that we don't know shows nothing
 	for _, it := range items {
-		custom[o.Names[it.ID]] = text(it.Value)
+		custom[o.Names[it.ID]] = it.Value
 	}
 	for _, b := range l.Bindings {
 		path := b.GHL.Path
-		var value string
+		var value json.RawMessage
 		switch {
 		case path == "":
 			continue
@@ -78,24 +84,67 @@ func (l *Lens) showGHL(o observation.Observation, record map[string]json.RawMess
 			if search {
 				continue // not part of search results (dossier GHL §3.3, #43)
 			}
-			value = text(dig(record, path+".status"))
+			value = dig(record, path+".status")
 		case search && path == "address1":
-			value = text(record["address"])
+			value = record["address"]
 		case search && (path == "firstName" || path == "lastName"):
-			value = text(record[path])
-			if raw := text(record[path+"Raw"]); raw != "" {
+			value = record[path]
+			if raw := record[path+"Raw"]; text(raw) != "" {
 				value = raw
 			}
 		default:
-			value = text(record[path])
+			value = dig(record, path)
 		}
-		s.Fields[b.Field] = l.Normalize(b.Convert, value)
+		var err error
+		if s.Fields[b.Field], err = l.read(b, canonical.GHL, value); err != nil {
+			return Shown{}, err
+		}
 	}
 	s.Tags, s.Tagged, s.Grouped = tags(record["tags"]), true, true
 	if l.GHLRef != "" {
-		s.Ref = canonical.CanonicalID(custom[l.GHLRef])
+		s.Ref = canonical.CanonicalID(text(custom[l.GHLRef]))
 	}
-	return s
+	return s, nil
+}
+
+// read turns what b's side at system shows into the canonical value. The
+// error names the field and the direction, never the value.
+func (l *Lens) read(b Binding, system canonical.System, raw json.RawMessage) (string, error) {
+	side := b.Side(system)
+	if b.Convert == List {
+		return JoinList(items(raw, side.Separator)), nil
+	}
+	value := strings.TrimSpace(text(raw))
+	if value == "" {
+		return "", nil
+	}
+	value, err := side.ReadExpr.eval(value, nil)
+	if err != nil {
+		return "", fmt.Errorf("read %s from %s: %w", b.Field, system, err)
+	}
+	if side.values != nil {
+		value = side.values.read(strings.TrimSpace(value))
+	}
+	if side.HTML {
+		value = HTMLToText(value)
+	}
+	return l.Normalize(b.Convert, value), nil
+}
+
+// items reads a list: a JSON array, or a text with separators in it.
+func items(raw json.RawMessage, separator string) []string {
+	var list []json.RawMessage
+	if json.Unmarshal(raw, &list) != nil {
+		if separator == "" {
+			separator = ListSeparator
+		}
+		return splitAt(text(raw), separator)
+	}
+	out := make([]string, len(list))
+	for i, v := range list {
+		out[i] = text(v)
+	}
+	return out
 }
 
 func named(names map[string]string, key string) bool {
@@ -107,9 +156,9 @@ func named(names map[string]string, key string) bool {
 	return false
 }
 
-func (l *Lens) showNovi(o observation.Observation, record map[string]json.RawMessage) Shown {
+func (l *Lens) showNovi(record map[string]json.RawMessage) (Shown, error) {
 	if kind := text(record["CustomerType"]); kind != "Person" && kind != "" {
-		return Shown{Skip: "customer type is not Person"}
+		return Shown{Skip: "customer type is not Person"}, nil
 	}
 	s := Shown{Fields: make(map[string]string, len(l.Bindings))}
 	var custom map[string]struct {
@@ -135,7 +184,10 @@ func (l *Lens) showNovi(o observation.Observation, record map[string]json.RawMes
 			}
 			value = dig(record, path)
 		}
-		s.Fields[b.Field] = l.Normalize(b.Convert, text(value))
+		var err error
+		if s.Fields[b.Field], err = l.read(b, canonical.Novi, value); err != nil {
+			return Shown{}, err
+		}
 	}
 	if l.Tags.NoviField != "" && haveCustom {
 		s.Tagged = true
@@ -159,7 +211,7 @@ func (l *Lens) showNovi(o observation.Observation, record map[string]json.RawMes
 	if l.NoviRef != "" {
 		s.Ref = canonical.CanonicalID(text(record[l.NoviRef]))
 	}
-	return s
+	return s, nil
 }
 
 func tags(raw json.RawMessage) []string {

@@ -11,8 +11,10 @@ import (
 )
 
 // GHLBody returns the body of a GHL contact create or update that sets the
-// given fields. ids gives the id of each custom field's key. Fields whose
-// custom field the location does not have are returned as skipped.
+// given fields. ids gives the id of each custom field's key. Fields that can't
+// be written are left out and returned as skipped: those whose custom field
+// the location does not have, and those whose value has no spelling here (a
+// write expression fails on it, or a table gives it another meaning).
 //
 // Clearing: null for what GHL declares nullable, "" for the others (dossier
 // GHL §3.1).
@@ -25,6 +27,11 @@ func (l *Lens) GHLBody(fields map[string]string, ids map[string]string) (body ma
 			continue
 		}
 		path := b.GHL.Path
+		spelled, err := l.spell(b, canonical.GHL, value)
+		if err != nil {
+			skipped = append(skipped, b.Field)
+			continue
+		}
 		switch {
 		case strings.HasPrefix(path, CustomPath):
 			id := ids[strings.TrimPrefix(path, CustomPath)]
@@ -32,7 +39,7 @@ func (l *Lens) GHLBody(fields map[string]string, ids map[string]string) (body ma
 				skipped = append(skipped, b.Field)
 				continue
 			}
-			custom = append(custom, map[string]any{"id": id, "field_value": value})
+			custom = append(custom, map[string]any{"id": id, "field_value": spelled})
 		case strings.HasPrefix(path, "dndSettings."):
 			status := "inactive"
 			if value == "true" {
@@ -49,13 +56,42 @@ func (l *Lens) GHLBody(fields map[string]string, ids map[string]string) (body ma
 		case value == "" && path != "postalCode" && path != "country":
 			body[path] = nil
 		default:
-			body[path] = value
+			body[path] = spelled
 		}
 	}
 	if custom != nil {
 		body["customFields"] = custom
 	}
 	return body, skipped
+}
+
+// spell turns a canonical value into what b's side at system holds: a text, or
+// the items of a list. The error names the field and the direction, never the
+// value.
+func (l *Lens) spell(b Binding, system canonical.System, value string) (any, error) {
+	side := b.Side(system)
+	switch {
+	case b.Convert == List && side.Separator == "":
+		return SplitList(value), nil
+	case b.Convert == List:
+		return joinWith(SplitList(value), side.Separator), nil
+	case value == "":
+		return "", nil
+	}
+	if side.HTML {
+		value = TextToHTML(value)
+	}
+	if side.values != nil {
+		var ok bool
+		if value, ok = side.values.write(value); !ok {
+			return nil, fmt.Errorf("write %s to %s: the value stands for another one there", b.Field, system)
+		}
+	}
+	value, err := side.WriteExpr.eval(value, &l.contact)
+	if err != nil {
+		return nil, fmt.Errorf("write %s to %s: %w", b.Field, system, err)
+	}
+	return value, nil
 }
 
 // GHLRefField returns the custom field item that marks a GHL contact as made
@@ -70,7 +106,8 @@ func (l *Lens) GHLRefField(id canonical.CanonicalID, ids map[string]string) map[
 // NoviOverlay returns raw, a whole member as it was just read, with the given
 // fields and (if tags is not nil) tags set. Every key that is not mapped is
 // kept verbatim: a PUT replaces the whole member (dossier Novi §12.1). A
-// mapped top-level key that raw lacks is an error, since the key may hide it.
+// mapped top-level key that raw lacks is an error, since the key may hide it,
+// and so is a value that has no spelling here: a member is written whole.
 func (l *Lens) NoviOverlay(raw json.RawMessage, fields map[string]string, tags *[]string) (json.RawMessage, error) {
 	var record map[string]json.RawMessage
 	if err := json.Unmarshal(raw, &record); err != nil || record == nil {
@@ -83,7 +120,7 @@ func (l *Lens) NoviOverlay(raw json.RawMessage, fields map[string]string, tags *
 		}
 	}
 	touched := false
-	setCustom := func(name, value string) {
+	setCustom := func(name string, value any) {
 		entry := custom[name]
 		if entry == nil {
 			entry = map[string]json.RawMessage{"IsSumOfChildren": json.RawMessage("false")}
@@ -99,8 +136,12 @@ func (l *Lens) NoviOverlay(raw json.RawMessage, fields map[string]string, tags *
 		if !ok || b.Novi.Path == "" {
 			continue
 		}
+		spelled, err := l.spell(b, canonical.Novi, value)
+		if err != nil {
+			return nil, fmt.Errorf("overlay novi member: %w", err)
+		}
 		if name, ok := strings.CutPrefix(b.Novi.Path, CustomPath); ok {
-			setCustom(name, value)
+			setCustom(name, spelled)
 			continue
 		}
 		top, inner, nested := strings.Cut(b.Novi.Path, ".")
@@ -108,7 +149,7 @@ func (l *Lens) NoviOverlay(raw json.RawMessage, fields map[string]string, tags *
 		if !ok {
 			return nil, fmt.Errorf("overlay novi member: key %q is not shown to this API key", top)
 		}
-		set := jsonText(value)
+		set := jsonText(spelled)
 		if b.Convert == Bool || b.Convert == DND {
 			set = json.RawMessage("false")
 			if value == "true" {
@@ -146,10 +187,10 @@ func (l *Lens) NoviOverlay(raw json.RawMessage, fields map[string]string, tags *
 }
 
 // jsonText spells a value for Novi, which shows what is missing as null.
-func jsonText(value string) json.RawMessage {
+func jsonText(value any) json.RawMessage {
 	if value == "" {
 		return json.RawMessage("null")
 	}
-	encoded, _ := json.Marshal(value) // a string always encodes
+	encoded, _ := json.Marshal(value) // a text and a list of texts always encode
 	return encoded
 }

@@ -25,10 +25,17 @@ import (
 
 // Paths are where things are; {id} stands for a record's id. An empty path
 // means that the site does not have it.
+// Paths of which none is set are the defaults.
 type Paths struct {
-	Members string // default /api/members
-	Member  string // default /api/members/{id}
+	Members       string // default /api/members
+	Member        string // default /api/members/{id}
+	Activities    string // default /api/activities
+	Activity      string // default /api/activities/{id}
+	ActivityTypes string // default /api/custom-activity-types
 }
+
+var defaultPaths = Paths{Members: "/api/members", Member: "/api/members/{id}",
+	Activities: "/api/activities", Activity: "/api/activities/{id}", ActivityTypes: "/api/custom-activity-types"}
 
 // Config is what a Client needs.
 type Config struct {
@@ -52,7 +59,7 @@ type Client struct{ cfg Config }
 func New(cfg Config) *Client {
 	cfg.BaseURL = strings.TrimSuffix(strings.TrimRight(cfg.BaseURL, "/"), "/api")
 	if cfg.Paths == (Paths{}) {
-		cfg.Paths = Paths{Members: "/api/members", Member: "/api/members/{id}"}
+		cfg.Paths = defaultPaths
 	}
 	if cfg.Timezone == nil {
 		cfg.Timezone = time.UTC
@@ -60,11 +67,13 @@ func New(cfg Config) *Client {
 	return &Client{cfg}
 }
 
-// Record is a member as it came.
+// Record is a member or an activity as it came.
 type Record struct {
-	Raw       json.RawMessage // the member's object, byte for byte; empty if the answer held none
+	Raw       json.RawMessage // its object, byte for byte; empty if the answer held none
 	ID        string
-	Modified  time.Time // LastUpdatedDate; zero if missing
+	MemberID  string    // of an activity: the member it sits on
+	Type      string    // of an activity: its ActivityType, a name or a slug
+	Modified  time.Time // LastUpdatedDate; zero if missing, as it is from activities
 	ReadBegan time.Time
 }
 
@@ -150,11 +159,13 @@ func sortedKeys(m map[string]any) []string {
 	return keys
 }
 
-// record reads a bare member; {"data": {…}} is tolerated (§3.1). Its keys are
+// record reads a bare record; {"data": {…}} is tolerated (§3.1). Its keys are
 // matched without regard to case (§3.3).
 func (c *Client) record(raw json.RawMessage, began time.Time) (Record, bool) {
 	var head struct {
 		UniqueID        string
+		MemberUniqueID  string
+		ActivityType    string
 		LastUpdatedDate *string
 		Data            json.RawMessage `json:"data"`
 	}
@@ -167,7 +178,7 @@ func (c *Client) record(raw json.RawMessage, began time.Time) (Record, bool) {
 	if head.UniqueID == "" {
 		return Record{}, false
 	}
-	r := Record{Raw: slices.Clone(bytes.TrimSpace(raw)), ID: head.UniqueID, ReadBegan: began}
+	r := Record{Raw: slices.Clone(bytes.TrimSpace(raw)), ID: head.UniqueID, MemberID: head.MemberUniqueID, Type: head.ActivityType, ReadBegan: began}
 	if head.LastUpdatedDate != nil {
 		r.Modified = c.stamp(*head.LastUpdatedDate)
 	}
@@ -188,29 +199,106 @@ func (c *Client) stamp(s string) time.Time {
 	return time.Time{}
 }
 
-// GetMember returns a member; Gone if there is none.
-func (c *Client) GetMember(ctx context.Context, lane budget.Lane, id string) (Record, error) {
-	return c.getMember(ctx, lane, id, 1)
+// results reads the elements of a list: in an envelope, in a bare array, or
+// the one record that the answer is (§3.1). total is -1 if the site does not
+// say it.
+func (c *Client) results(op string, a apierr.Answer) (elements []json.RawMessage, total int, err error) {
+	var out struct {
+		TotalCount *int
+		Results    []json.RawMessage
+	}
+	if json.Unmarshal(a.Body, &elements) == nil && elements != nil {
+		return elements, -1, nil
+	}
+	if json.Unmarshal(a.Body, &out) == nil {
+		if out.TotalCount != nil {
+			return out.Results, *out.TotalCount, nil
+		}
+		if out.Results != nil {
+			return out.Results, -1, nil
+		}
+		if _, one := c.record(a.Body, time.Time{}); one {
+			return []json.RawMessage{a.Body}, -1, nil
+		}
+	}
+	return nil, 0, &apierr.Error{System: "novi", Op: op, Status: a.Status, Class: apierr.Retry, Message: "the answer is no page"}
 }
 
-// GetMemberToPut is GetMember for a PutMember that follows at once: the call
-// budget of both is taken before, so that nothing waits between the two.
-func (c *Client) GetMemberToPut(ctx context.Context, lane budget.Lane, id string) (Record, error) {
-	return c.getMember(ctx, lane, id, 2)
-}
-
-func (c *Client) getMember(ctx context.Context, lane budget.Lane, id string, calls int) (Record, error) {
-	const op = "get member"
+// page reads one page of records.
+func (c *Client) page(ctx context.Context, lane budget.Lane, op, path string, q url.Values) ([]Record, int, error) {
 	began := c.cfg.Clock.Now()
-	a, err := c.do(ctx, lane, op, http.MethodGet, c.cfg.Paths.Member, id, nil, nil, false, calls)
+	a, err := c.do(ctx, lane, op, http.MethodGet, path, "", q, nil, false, 1)
+	if err != nil {
+		return nil, 0, err
+	}
+	elements, total, err := c.results(op, a)
+	if err != nil {
+		return nil, 0, err
+	}
+	var records []Record
+	for _, raw := range elements {
+		r, ok := c.record(raw, began)
+		if !ok {
+			return nil, 0, &apierr.Error{System: "novi", Op: op, Status: a.Status, Class: apierr.Retry, Message: "a record of the page has no id"}
+		}
+		records = append(records, r)
+	}
+	return records, total, nil
+}
+
+// get reads one record.
+func (c *Client) get(ctx context.Context, lane budget.Lane, op, path, id string, calls int) (Record, error) {
+	began := c.cfg.Clock.Now()
+	a, err := c.do(ctx, lane, op, http.MethodGet, path, id, nil, nil, false, calls)
 	if err != nil {
 		return Record{}, err
 	}
 	r, ok := c.record(a.Body, began)
 	if !ok {
-		return Record{}, &apierr.Error{System: "novi", Op: op, Status: a.Status, Class: apierr.Retry, Message: "the answer holds no member"}
+		return Record{}, &apierr.Error{System: "novi", Op: op, Status: a.Status, Class: apierr.Retry, Message: "the answer holds no record"}
 	}
 	return r, nil
+}
+
+var guid = regexp.MustCompile(`[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}`)
+
+// create makes a record, whose id is in the body or else at the end of the
+// Location header (§3.4).
+func (c *Client) create(ctx context.Context, lane budget.Lane, op, path string, body json.RawMessage) (Record, error) {
+	began := c.cfg.Clock.Now()
+	a, err := c.do(ctx, lane, op, http.MethodPost, path, "", nil, body, true, 1)
+	if err != nil {
+		return Record{}, err
+	}
+	if r, ok := c.record(a.Body, began); ok {
+		return r, nil
+	}
+	if ids := guid.FindAllString(a.Header.Get("Location"), -1); len(ids) > 0 {
+		return Record{ID: ids[len(ids)-1], ReadBegan: began}, nil
+	}
+	return Record{}, &apierr.Error{System: "novi", Op: op, Status: a.Status, Class: apierr.Ambiguous, Message: "the answer holds no id"}
+}
+
+// put replaces a whole record. Its call is paid for.
+func (c *Client) put(ctx context.Context, lane budget.Lane, op, path, id string, body json.RawMessage) (Record, error) {
+	began := c.cfg.Clock.Now()
+	a, err := c.do(ctx, lane, op, http.MethodPut, path, id, nil, body, true, 0)
+	if err != nil {
+		return Record{}, err
+	}
+	r, _ := c.record(a.Body, began) // whether a PUT answers with the record is unknown
+	return r, nil
+}
+
+// GetMember returns a member; Gone if there is none.
+func (c *Client) GetMember(ctx context.Context, lane budget.Lane, id string) (Record, error) {
+	return c.get(ctx, lane, "get member", c.cfg.Paths.Member, id, 1)
+}
+
+// GetMemberToPut is GetMember for a PutMember that follows at once: the call
+// budget of both is taken before, so that nothing waits between the two.
+func (c *Client) GetMemberToPut(ctx context.Context, lane budget.Lane, id string) (Record, error) {
+	return c.get(ctx, lane, "get member", c.cfg.Paths.Member, id, 2)
 }
 
 // ListRequest asks for one page of members; empty filters don't filter.
@@ -228,12 +316,11 @@ type Page struct {
 	TotalCount int // -1 if the site does not say
 }
 
-// ListMembers returns one page. It takes an envelope or a bare array (§3.1).
+// ListMembers returns one page.
 func (c *Client) ListMembers(ctx context.Context, lane budget.Lane, r ListRequest) (Page, error) {
-	const op = "list members"
-	q := url.Values{"pageSize": {strconv.Itoa(r.PageSize)}, "offset": {strconv.Itoa(r.Offset)}}
+	q := paging(r.Offset, r.PageSize)
 	if !r.ModifiedSince.IsZero() {
-		q.Set("lastModifiedDate", r.ModifiedSince.In(c.cfg.Timezone).Format(time.RFC3339))
+		q.Set("lastModifiedDate", c.date(r.ModifiedSince))
 	}
 	if r.Email != "" {
 		q.Set("email", r.Email)
@@ -241,62 +328,24 @@ func (c *Client) ListMembers(ctx context.Context, lane budget.Lane, r ListReques
 	if r.Name != "" {
 		q.Set("name", r.Name)
 	}
-	began := c.cfg.Clock.Now()
-	a, err := c.do(ctx, lane, op, http.MethodGet, c.cfg.Paths.Members, "", q, nil, false, 1)
-	if err != nil {
-		return Page{}, err
-	}
-	var out struct {
-		TotalCount *int
-		Results    []json.RawMessage
-	}
-	page := Page{TotalCount: -1}
-	if json.Unmarshal(a.Body, &out) != nil {
-		if json.Unmarshal(a.Body, &out.Results) != nil {
-			return Page{}, &apierr.Error{System: "novi", Op: op, Status: a.Status, Class: apierr.Retry, Message: "the answer is no page"}
-		}
-	}
-	if out.TotalCount != nil {
-		page.TotalCount = *out.TotalCount
-	}
-	for _, raw := range out.Results {
-		rec, ok := c.record(raw, began)
-		if !ok {
-			return Page{}, &apierr.Error{System: "novi", Op: op, Status: a.Status, Class: apierr.Retry, Message: "a member of the page has no id"}
-		}
-		page.Members = append(page.Members, rec)
-	}
-	return page, nil
+	members, total, err := c.page(ctx, lane, "list members", c.cfg.Paths.Members, q)
+	return Page{Members: members, TotalCount: total}, err
 }
 
-var guid = regexp.MustCompile(`[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}`)
+func paging(offset, size int) url.Values {
+	return url.Values{"pageSize": {strconv.Itoa(size)}, "offset": {strconv.Itoa(offset)}}
+}
 
-// CreateMember makes a member and returns its id, from the body or else the
-// Location header (§3.4).
+// date is a time as a filter's argument.
+func (c *Client) date(t time.Time) string { return t.In(c.cfg.Timezone).Format(time.RFC3339) }
+
+// CreateMember makes a member. The record may hold its id only.
 func (c *Client) CreateMember(ctx context.Context, lane budget.Lane, body json.RawMessage) (Record, error) {
-	const op = "create member"
-	began := c.cfg.Clock.Now()
-	a, err := c.do(ctx, lane, op, http.MethodPost, c.cfg.Paths.Members, "", nil, body, true, 1)
-	if err != nil {
-		return Record{}, err
-	}
-	if r, ok := c.record(a.Body, began); ok {
-		return r, nil
-	}
-	if ids := guid.FindAllString(a.Header.Get("Location"), -1); len(ids) > 0 {
-		return Record{ID: ids[len(ids)-1], ReadBegan: began}, nil
-	}
-	return Record{}, &apierr.Error{System: "novi", Op: op, Status: a.Status, Class: apierr.Ambiguous, Message: "the answer holds no id"}
+	return c.create(ctx, lane, "create member", c.cfg.Paths.Members, body)
 }
 
 // PutMember replaces the whole member, which GetMemberToPut has just read:
 // what body lacks becomes null (§3.4). Its call is paid for.
 func (c *Client) PutMember(ctx context.Context, lane budget.Lane, id string, body json.RawMessage) (Record, error) {
-	began := c.cfg.Clock.Now()
-	a, err := c.do(ctx, lane, "put member", http.MethodPut, c.cfg.Paths.Member, id, nil, body, true, 0)
-	if err != nil {
-		return Record{}, err
-	}
-	r, _ := c.record(a.Body, began) // whether a PUT answers with the member is unknown
-	return r, nil
+	return c.put(ctx, lane, "put member", c.cfg.Paths.Member, id, body)
 }

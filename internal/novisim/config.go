@@ -22,6 +22,11 @@ type Config struct {
 	CustomFields []CustomField
 	// Groups of members; hand-picked ones have no condition.
 	Groups []Group
+	// ActivityTypes of activities. Default Note, Call, Email, Meeting, Task and
+	// a custom one for things to do, "Onboarding step".
+	ActivityTypes []ActivityType
+	// SystemActivities puts one of Novi's own activities on each new member.
+	SystemActivities bool
 	// Timezone that stamps are shown in. Default America/New_York if the
 	// machine knows it, else UTC.
 	Timezone *time.Location
@@ -56,6 +61,26 @@ type Condition struct {
 	Field string // a top-level field, or "CustomFields.<name>"
 	Op    string // eq or contains
 	Value string
+}
+
+// ActivityType is a type that activities may have.
+type ActivityType struct {
+	UniqueID   string `json:"UniqueID"`
+	Name       string `json:"Name"`
+	Slug       string `json:"Slug"`
+	Icon       string `json:"Icon"`
+	Active     bool   `json:"Active"`
+	SystemType bool   `json:"SystemType"`
+	Task       bool   `json:"Task"` // of something to do
+}
+
+var defaultTypes = []ActivityType{
+	{UniqueID: "3e9d0000-0000-4000-8000-000000000001", Name: "Note", Slug: "note", Active: true, SystemType: true},
+	{UniqueID: "3e9d0000-0000-4000-8000-000000000002", Name: "Call", Slug: "call", Active: true, SystemType: true},
+	{UniqueID: "3e9d0000-0000-4000-8000-000000000003", Name: "Email", Slug: "email", Active: true, SystemType: true},
+	{UniqueID: "3e9d0000-0000-4000-8000-000000000004", Name: "Meeting", Slug: "meeting", Active: true, SystemType: true},
+	{UniqueID: "3e9d0000-0000-4000-8000-000000000005", Name: "Task", Slug: "task", Active: true, SystemType: true, Task: true},
+	{UniqueID: "3e9d0000-0000-4000-8000-000000000006", Name: "Onboarding step", Slug: "onboarding-step", Active: true, Task: true},
 }
 
 // WebhookConfig says where events go.
@@ -129,6 +154,9 @@ func (c Config) withDefaults() (Config, error) {
 	}
 	if c.Webhook.RetryScale == 0 {
 		c.Webhook.RetryScale = 1
+	}
+	if c.ActivityTypes == nil {
+		c.ActivityTypes = defaultTypes
 	}
 	seen := map[string]bool{}
 	for _, f := range c.CustomFields {

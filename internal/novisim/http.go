@@ -30,6 +30,19 @@ func (s *Server) Handler() http.Handler {
 	api("PUT /api/customer-custom-fields", true, s.putCustom)
 	api("GET /api/groups", false, s.listGroups)
 	api("GET /api/groups/{id}/members", false, s.groupMembers)
+	api("GET /api/activities", false, s.listActivities)
+	api("GET /api/activities/{id}", false, s.getActivity)
+	api("POST /api/activities", true, s.createActivity)
+	api("PUT /api/activities/{id}", true, s.putActivity)
+	api("DELETE /api/activities/{id}", true, s.removeActivity)
+	api("GET /api/custom-activity-types", false, func(w http.ResponseWriter, r *http.Request, _ []byte) {
+		paged(w, r, s.conf.ActivityTypes, func(t ActivityType) any { return t })
+	})
+	api("GET /api/webhooks", false, s.listWebhooks)
+	api("GET /api/webhooks/{id}", false, s.getWebhook)
+	api("POST /api/webhooks", true, s.createWebhook)
+	api("PUT /api/webhooks/{id}", true, s.putWebhook)
+	api("DELETE /api/webhooks/{id}", true, s.removeWebhook)
 	api("/api/", false, func(w http.ResponseWriter, r *http.Request, _ []byte) {
 		if r.Method != http.MethodGet {
 			message(w, http.StatusMethodNotAllowed, "The requested resource does not support http method '"+r.Method+"'.")
@@ -147,25 +160,44 @@ func number(r *http.Request, name string, fallback int) int {
 	return n
 }
 
-// sinceForms are what lastModifiedDate is read as (§3.2).
-var sinceForms = []string{"1/2/2006", "2006-01-02", "2006-01-02T15:04:05", time.RFC3339Nano}
+// paged answers with the page of all that r asks for.
+func paged[T any](w http.ResponseWriter, r *http.Request, all []T, show func(T) any) {
+	results := []any{}
+	rest := all[min(number(r, "offset", 0), len(all)):]
+	for _, x := range rest[:min(number(r, "pageSize", 50), 1000, len(rest))] {
+		results = append(results, show(x))
+	}
+	reply(w, http.StatusOK, map[string]any{"TotalCount": len(all), "Results": results})
+}
+
+// time reads a date as it may be sent (§3.2, §3.3); without a zone it is in
+// the tenant's.
+func (s *Server) time(v string) (time.Time, bool) {
+	for _, form := range []string{"1/2/2006", "2006-01-02", "2006-01-02T15:04:05", time.RFC3339Nano} {
+		if t, err := time.ParseInLocation(form, v, s.conf.Timezone); err == nil {
+			return t, true
+		}
+	}
+	return time.Time{}, false
+}
+
+// midnight begins the day that t is in.
+func (s *Server) midnight(t time.Time) time.Time {
+	y, m, d := t.In(s.conf.Timezone).Date()
+	return time.Date(y, m, d, 0, 0, 0, 0, s.conf.Timezone)
+}
 
 func (s *Server) list(w http.ResponseWriter, r *http.Request, _ []byte) {
 	q := r.URL.Query()
 	var since time.Time
 	if v := q.Get("lastModifiedDate"); v != "" {
-		for _, form := range sinceForms {
-			if t, err := time.ParseInLocation(form, v, s.conf.Timezone); err == nil {
-				since = t
-			}
-		}
-		if since.IsZero() {
+		var ok bool
+		if since, ok = s.time(v); !ok {
 			message(w, http.StatusBadRequest, "The request is invalid.")
 			return
 		}
 		if !s.conf.Quirks.ExactModifiedFilter {
-			y, m, d := since.In(s.conf.Timezone).Date()
-			since = time.Date(y, m, d, 0, 0, 0, 0, s.conf.Timezone)
+			since = s.midnight(since)
 		}
 	}
 	total, results := s.page(q.Get("email"), q.Get("name"), since, number(r, "offset", 0), min(number(r, "pageSize", 50), 1000))
@@ -365,15 +397,9 @@ func (s *Server) putCustom(w http.ResponseWriter, _ *http.Request, raw []byte) {
 func (s *Server) listGroups(w http.ResponseWriter, r *http.Request, _ []byte) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	offset, size := number(r, "offset", 0), min(number(r, "pageSize", 50), 1000)
-	results := []any{}
-	for i, g := range s.conf.Groups {
-		if i >= offset && len(results) < size {
-			count := len(s.inGroup(g.UniqueID))
-			results = append(results, map[string]any{"UniqueID": g.UniqueID, "Name": g.Name, "TotalMemberCount": count, "Categories": []any{}})
-		}
-	}
-	reply(w, http.StatusOK, map[string]any{"TotalCount": len(s.conf.Groups), "Results": results})
+	paged(w, r, s.conf.Groups, func(g Group) any {
+		return map[string]any{"UniqueID": g.UniqueID, "Name": g.Name, "TotalMemberCount": len(s.inGroup(g.UniqueID)), "Categories": []any{}}
+	})
 }
 
 func (s *Server) inGroup(group string) []string {
@@ -389,15 +415,9 @@ func (s *Server) inGroup(group string) []string {
 func (s *Server) groupMembers(w http.ResponseWriter, r *http.Request, _ []byte) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	offset, size := number(r, "offset", 0), min(number(r, "pageSize", 50), 1000)
-	results := []any{}
-	ids := s.inGroup(r.PathValue("id"))
-	for i, id := range ids {
-		if i >= offset && len(results) < size {
-			results = append(results, map[string]any{"UniqueID": id, "Name": s.members[id].values["Name"], "DuesPayerUniqueID": nil})
-		}
-	}
-	reply(w, http.StatusOK, map[string]any{"TotalCount": len(ids), "Results": results})
+	paged(w, r, s.inGroup(r.PathValue("id")), func(id string) any {
+		return map[string]any{"UniqueID": id, "Name": s.members[id].values["Name"], "DuesPayerUniqueID": nil}
+	})
 }
 
 // admin serves the simulator's own API.
@@ -405,26 +425,40 @@ func (s *Server) admin(mux *http.ServeMux) {
 	mux.HandleFunc("GET /_sim/dump", func(w http.ResponseWriter, _ *http.Request) { reply(w, http.StatusOK, s.Dump()) })
 	mux.HandleFunc("GET /_sim/ledger", func(w http.ResponseWriter, _ *http.Request) { reply(w, http.StatusOK, s.Ledger()) })
 	mux.HandleFunc("GET /_sim/stats", func(w http.ResponseWriter, _ *http.Request) { reply(w, http.StatusOK, s.Stats()) })
-	mux.HandleFunc("POST /_sim/edit", func(w http.ResponseWriter, r *http.Request) {
-		var e Edit
-		if err := json.NewDecoder(http.MaxBytesReader(w, r.Body, maxBody)).Decode(&e); err != nil {
-			message(w, http.StatusBadRequest, err.Error())
-			return
-		}
+	mux.HandleFunc("GET /_sim/activities", func(w http.ResponseWriter, _ *http.Request) { reply(w, http.StatusOK, s.Activities()) })
+	act(mux, "POST /_sim/edit", func(e Edit) (any, error) {
 		id, err := s.Edit(e)
+		return map[string]string{"memberId": id}, err
+	})
+	act(mux, "POST /_sim/item", func(e ItemEdit) (any, error) {
+		id, err := s.EditItem(e)
+		return map[string]string{"id": id}, err
+	})
+	act(mux, "POST /_sim/merge", func(m struct {
+		Winner string `json:"winner"`
+		Loser  string `json:"loser"`
+	}) (any, error) {
+		return m, s.Merge(m.Winner, m.Loser)
+	})
+	act(mux, "POST /_sim/faults", func(f Faults) (any, error) {
+		s.SetFaults(f)
+		return f, nil
+	})
+}
+
+// act serves a call of the admin API.
+func act[T any](mux *http.ServeMux, pattern string, do func(T) (any, error)) {
+	mux.HandleFunc(pattern, func(w http.ResponseWriter, r *http.Request) {
+		var in T
+		err := json.NewDecoder(http.MaxBytesReader(w, r.Body, maxBody)).Decode(&in)
+		var out any
+		if err == nil {
+			out, err = do(in)
+		}
 		if err != nil {
 			message(w, http.StatusBadRequest, err.Error())
 			return
 		}
-		reply(w, http.StatusOK, map[string]string{"memberId": id})
-	})
-	mux.HandleFunc("POST /_sim/faults", func(w http.ResponseWriter, r *http.Request) {
-		var f Faults
-		if err := json.NewDecoder(http.MaxBytesReader(w, r.Body, maxBody)).Decode(&f); err != nil {
-			message(w, http.StatusBadRequest, err.Error())
-			return
-		}
-		s.SetFaults(f)
-		reply(w, http.StatusOK, f)
+		reply(w, http.StatusOK, out)
 	})
 }

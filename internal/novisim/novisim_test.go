@@ -28,6 +28,8 @@ type site struct {
 	url string
 	mu  sync.Mutex
 	now time.Time
+	// header of the last answer to call
+	header http.Header
 }
 
 func (s *site) tick(d time.Duration) {
@@ -80,6 +82,7 @@ func (s *site) call(method, path string, body any) (int, map[string]any) {
 		s.t.Fatal(err)
 	}
 	defer res.Body.Close()
+	s.header = res.Header
 	var out map[string]any
 	raw, err := io.ReadAll(res.Body)
 	if err != nil {

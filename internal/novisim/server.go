@@ -17,8 +17,15 @@ import (
 
 // Actors of a ledger entry.
 const (
-	ActorHuman = "human"
-	ActorAPI   = "api"
+	ActorHuman  = "human"
+	ActorAPI    = "api"
+	ActorSystem = "system" // Novi itself, see Config.SystemActivities
+)
+
+// Kinds of a ledger entry.
+const (
+	KindMember   = "member"
+	KindActivity = "activity"
 )
 
 // Operations of a ledger entry.
@@ -29,9 +36,9 @@ const (
 	OpDelete = "delete"
 )
 
-// Errors of Edit.
+// Errors of Edit, EditItem and Merge.
 var (
-	ErrNotFound = errors.New("no such member")
+	ErrNotFound = errors.New("no such record")
 	ErrInvalid  = errors.New("invalid edit")
 )
 
@@ -49,7 +56,9 @@ type LedgerEntry struct {
 	At       time.Time     `json:"at"`
 	Actor    string        `json:"actor"`
 	Op       string        `json:"op"`
-	MemberID string        `json:"memberId"`
+	Kind     string        `json:"kind"`
+	RecordID string        `json:"recordId"` // of the member or the activity
+	MemberID string        `json:"memberId"` // of the member, or of the one that the activity sits on
 	Changes  []FieldChange `json:"changes,omitempty"`
 }
 
@@ -67,7 +76,7 @@ type Edit struct {
 	Fields map[string]any `json:"fields"`
 	// KeepStamp leaves LastUpdatedDate alone.
 	KeepStamp bool `json:"keepStamp"`
-	// Remove takes the member away, as a merge does with the loser.
+	// Remove takes the member away, and its activities.
 	Remove bool `json:"remove"`
 }
 
@@ -77,8 +86,10 @@ type Stats struct {
 	Writes         int `json:"writes"`
 	HTTP429        int `json:"http429"`
 	NulledUnmapped int `json:"nulledUnmapped"` // PUTs that nulled a value because its key was absent
-	WebhooksSent   int `json:"webhooksSent"`
-	WebhooksFailed int `json:"webhooksFailed"`
+	// NulledActivities is the same for PUTs of activities.
+	NulledActivities int `json:"nulledActivities"`
+	WebhooksSent     int `json:"webhooksSent"`
+	WebhooksFailed   int `json:"webhooksFailed"`
 }
 
 // member is immutable once stored; a change stores a new one.
@@ -98,17 +109,21 @@ type Server struct {
 	conf  Config
 	hooks *hooks
 
-	mu      sync.Mutex
-	rng     *rand.Rand
-	members map[string]*member
-	order   []string // by internal id
-	ledger  []LedgerEntry
-	seq     int64
-	stats   Stats
-	faults  Faults
-	hits    []time.Time
-	day     int64
-	today   int
+	mu         sync.Mutex
+	rng        *rand.Rand
+	members    map[string]*member
+	order      []string // of members by internal id
+	numbers    int      // internal ids given so far
+	activities map[string]*activity
+	timeline   []string // of activities by internal id
+	webhooks   []webhook
+	ledger     []LedgerEntry
+	seq        int64
+	stats      Stats
+	faults     Faults
+	hits       []time.Time
+	day        int64
+	today      int
 }
 
 // New returns a site without members, or an error that names what is wrong
@@ -118,7 +133,7 @@ func New(c Config) (*Server, error) {
 	if err != nil {
 		return nil, err
 	}
-	s := &Server{conf: c, rng: rand.New(rand.NewPCG(uint64(c.Seed), 0x6e6f7669)), members: map[string]*member{}}
+	s := &Server{conf: c, rng: rand.New(rand.NewPCG(uint64(c.Seed), 0x6e6f7669)), members: map[string]*member{}, activities: map[string]*activity{}}
 	s.hooks = newHooks(c.Webhook)
 	return s, nil
 }
@@ -226,7 +241,7 @@ func (s *Server) guid() string {
 }
 
 func (s *Server) fresh() *member {
-	m := &member{id: s.guid(), number: 101 + len(s.members), values: maps.Clone(writable), custom: map[string]any{}, picked: map[string]bool{}}
+	m := &member{id: s.guid(), number: 101 + s.numbers, values: maps.Clone(writable), custom: map[string]any{}, picked: map[string]bool{}}
 	for _, a := range addresses {
 		m.values[a] = emptyAddress()
 	}
@@ -312,15 +327,10 @@ func (s *Server) stored(field, v string) any {
 	return v
 }
 
-// commit stores next in the place of old (nil for a new one), writes the
-// ledger and sends the event. The caller holds mu.
-func (s *Server) commit(actor, op string, old, next *member, stampIt bool) {
+// difference lists what changed, by field. What before lacks and after has as
+// null is no change.
+func difference(before, after map[string]any) []FieldChange {
 	var changes []FieldChange
-	before := map[string]any{}
-	if old != nil {
-		before = old.flat()
-	}
-	after := next.flat()
 	for _, f := range slices.Sorted(maps.Keys(after)) {
 		if !reflect.DeepEqual(before[f], after[f]) {
 			changes = append(changes, FieldChange{Field: f, From: before[f], To: after[f]})
@@ -331,6 +341,24 @@ func (s *Server) commit(actor, op string, old, next *member, stampIt bool) {
 			changes = append(changes, FieldChange{Field: f, From: before[f]})
 		}
 	}
+	return changes
+}
+
+// record writes the ledger. The caller holds mu.
+func (s *Server) record(e LedgerEntry) {
+	s.seq++
+	e.Seq, e.At = s.seq, s.conf.Now()
+	s.ledger = append(s.ledger, e)
+}
+
+// commit stores next in the place of old (nil for a new one), writes the
+// ledger and sends the event. The caller holds mu.
+func (s *Server) commit(actor, op string, old, next *member, stampIt bool) {
+	before := map[string]any{}
+	if old != nil {
+		before = old.flat()
+	}
+	changes := difference(before, next.flat())
 	quiet := actor == ActorAPI && old != nil && len(changes) == 0 && s.conf.Quirks.QuietUnchangedPut
 	now := s.conf.Now()
 	if (stampIt && !quiet) || old == nil {
@@ -345,9 +373,12 @@ func (s *Server) commit(actor, op string, old, next *member, stampIt bool) {
 	s.members[next.id] = next
 	if old == nil {
 		s.order = append(s.order, next.id)
+		s.numbers++
 	}
-	s.seq++
-	s.ledger = append(s.ledger, LedgerEntry{Seq: s.seq, At: now, Actor: actor, Op: op, MemberID: next.id, Changes: changes})
+	s.record(LedgerEntry{Actor: actor, Op: op, Kind: KindMember, RecordID: next.id, MemberID: next.id, Changes: changes})
+	if old == nil && s.conf.SystemActivities {
+		s.systemActivity(next.id)
+	}
 	if quiet || op == OpGroup {
 		return
 	}
@@ -381,11 +412,10 @@ func (s *Server) Edit(e Edit) (string, error) {
 		return "", fmt.Errorf("%w: %s", ErrNotFound, e.MemberID)
 	}
 	if e.Remove {
-		delete(s.members, old.id)
-		s.order = slices.DeleteFunc(s.order, func(id string) bool { return id == old.id })
-		s.seq++
-		s.ledger = append(s.ledger, LedgerEntry{Seq: s.seq, At: s.conf.Now(), Actor: ActorHuman, Op: OpDelete, MemberID: old.id})
-		s.hooks.send("customer.removed", old.id, s.faults, s.rng)
+		for _, a := range s.activitiesOf(old.id) {
+			s.deleteActivity(ActorHuman, a)
+		}
+		s.remove(old.id)
 		return old.id, nil
 	}
 	next := old.clone()
@@ -396,6 +426,49 @@ func (s *Server) Edit(e Edit) (string, error) {
 	}
 	s.commit(ActorHuman, OpUpdate, old, next, !e.KeepStamp)
 	return old.id, nil
+}
+
+// remove takes a member away. The caller holds mu.
+func (s *Server) remove(id string) {
+	delete(s.members, id)
+	s.order = slices.DeleteFunc(s.order, func(other string) bool { return other == id })
+	s.record(LedgerEntry{Actor: ActorHuman, Op: OpDelete, Kind: KindMember, RecordID: id, MemberID: id})
+	s.hooks.send("customer.removed", id, s.faults, s.rng)
+}
+
+// Merge makes one member of two, as a person does in Novi: the loser goes,
+// its activities move to the winner, and so do values of which the winner has
+// none. Only records of one kind can be merged, and a deactivated one can't
+// be the winner (dossier Novi §8). Errors: ErrNotFound, ErrInvalid.
+func (s *Server) Merge(winner, loser string) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	w, l := s.members[winner], s.members[loser]
+	switch {
+	case w == nil:
+		return fmt.Errorf("merge: winner: %w: %s", ErrNotFound, winner)
+	case l == nil:
+		return fmt.Errorf("merge: loser: %w: %s", ErrNotFound, loser)
+	case w == l:
+		return fmt.Errorf("merge: %w: a member can't be merged with itself", ErrInvalid)
+	case w.values["Active"] != true:
+		return fmt.Errorf("merge: %w: the winner is deactivated", ErrInvalid)
+	case w.values["CustomerType"] != l.values["CustomerType"]:
+		return fmt.Errorf("merge: %w: a person and a company", ErrInvalid)
+	}
+	for _, id := range s.timeline {
+		s.repoint(s.activities[id], loser, winner)
+	}
+	s.remove(loser)
+	next := w.clone()
+	have := w.flat()
+	for f, v := range l.flat() {
+		if have[f] == nil && v != nil {
+			s.set(next, f, v)
+		}
+	}
+	s.commit(ActorHuman, OpUpdate, w, next, true)
+	return nil
 }
 
 // Pick puts a member into a hand-picked group, or takes it out. It changes

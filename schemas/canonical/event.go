@@ -6,18 +6,156 @@ import (
 	"github.com/goccy/go-json"
 )
 
-// ContactEvent is what a message under canonical.contact.… carries: the whole
-// new state of one contact, and what this transition changed. The last one
-// under an entity's subjects is the entity's state.
+// Event is what a message under canonical.contact.…, canonical.task.…,
+// canonical.note.… and canonical.appointment.… carries: the whole new state of
+// one record, of which exactly one kind is set, and what this transition
+// changed. The last one under an entity's subjects is the entity's state.
 //
-// Its type is causeway.contact.<op>.v1.
-type ContactEvent struct {
-	Version uint64                  `json:"version"` // 1 for the first, one more for each that follows
-	Contact Contact                 `json:"contact"`
-	Changes []Change                `json:"changes"` // what differs from the version before; empty for op observed, but for conflicts
-	Links   map[System][]ExternalID `json:"links"`   // the records that show this contact
-	Cause   Cause                   `json:"cause"`
-	Sync    Sync                    `json:"sync"` // the transform's own: subscribers must not read it
+// Its type is causeway.<kind>.<op>.v1.
+type Event struct {
+	Version     uint64                  `json:"version"` // 1 for the first, one more for each that follows
+	Contact     Contact                 `json:"contact,omitzero"`
+	Task        *Task                   `json:"task,omitempty"`
+	Note        *Note                   `json:"note,omitempty"`
+	Appointment *Appointment            `json:"appointment,omitempty"`
+	Changes     []Change                `json:"changes"` // what differs from the version before; empty for op observed, but for conflicts
+	Links       map[System][]ExternalID `json:"links"`   // the records that show this entity
+	Cause       Cause                   `json:"cause"`
+	Sync        Sync                    `json:"sync"` // the transform's own: subscribers must not read it
+}
+
+// ContactEvent is an Event whose Contact is set.
+type ContactEvent = Event
+
+// NewEvent returns the state of an entity that nothing is known of yet.
+func NewEvent(kind Kind, id CanonicalID) Event {
+	switch kind {
+	case KindTask:
+		return Event{Task: &Task{ID: id}}
+	case KindNote:
+		return Event{Note: &Note{ID: id}}
+	case KindAppointment:
+		return Event{Appointment: &Appointment{ID: id}}
+	}
+	return Event{Contact: Contact{ID: id}}
+}
+
+// Kind returns the kind of the record.
+func (e *Event) Kind() Kind {
+	switch {
+	case e.Task != nil:
+		return KindTask
+	case e.Note != nil:
+		return KindNote
+	case e.Appointment != nil:
+		return KindAppointment
+	}
+	return KindContact
+}
+
+// ID returns the entity's id.
+func (e *Event) ID() CanonicalID {
+	switch {
+	case e.Task != nil:
+		return e.Task.ID
+	case e.Note != nil:
+		return e.Note.ID
+	case e.Appointment != nil:
+		return e.Appointment.ID
+	}
+	return e.Contact.ID
+}
+
+// ContactID returns the contact that a task, a note or an appointment hangs
+// on; "" for a contact, and until the contact is known.
+func (e *Event) ContactID() CanonicalID {
+	switch {
+	case e.Task != nil:
+		return e.Task.ContactID
+	case e.Note != nil:
+		return e.Note.ContactID
+	case e.Appointment != nil:
+		return e.Appointment.ContactID
+	}
+	return ""
+}
+
+// SetContactID hangs the item on a contact. The record is replaced by a copy.
+func (e *Event) SetContactID(id CanonicalID) {
+	switch {
+	case e.Task != nil:
+		c := *e.Task
+		c.ContactID, e.Task = id, &c
+	case e.Note != nil:
+		c := *e.Note
+		c.ContactID, e.Note = id, &c
+	case e.Appointment != nil:
+		c := *e.Appointment
+		c.ContactID, e.Appointment = id, &c
+	}
+}
+
+// Deleted reports whether the entity is a tombstone.
+func (e *Event) Deleted() bool {
+	switch {
+	case e.Task != nil:
+		return e.Task.Deleted
+	case e.Note != nil:
+		return e.Note.Deleted
+	case e.Appointment != nil:
+		return e.Appointment.Deleted
+	}
+	return e.Contact.Deleted
+}
+
+// SetDeleted makes the entity a tombstone, or a live one again. The record is
+// replaced by a copy.
+func (e *Event) SetDeleted(deleted bool) {
+	switch {
+	case e.Task != nil:
+		c := *e.Task
+		c.Deleted, e.Task = deleted, &c
+	case e.Note != nil:
+		c := *e.Note
+		c.Deleted, e.Note = deleted, &c
+	case e.Appointment != nil:
+		c := *e.Appointment
+		c.Deleted, e.Appointment = deleted, &c
+	default:
+		e.Contact.Deleted = deleted
+	}
+}
+
+// Field returns the named field of the record as text; see [Contact.Field].
+func (e *Event) Field(name string) string {
+	switch {
+	case e.Task != nil:
+		return get(taskFields, e.Task, name)
+	case e.Note != nil:
+		return get(noteFields, e.Note, name)
+	case e.Appointment != nil && name == "summary":
+		return e.Appointment.Summary()
+	case e.Appointment != nil:
+		return get(appointmentFields, e.Appointment, name)
+	}
+	return e.Contact.Field(name)
+}
+
+// SetField sets the named field from text and reports whether the kind has
+// it. The record is replaced by a copy, so that an Event that was copied by
+// assignment is not changed through its copy.
+func (e *Event) SetField(name, value string) (known bool) {
+	switch {
+	case e.Task != nil:
+		e.Task, known = set(taskFields, e.Task, name, value)
+	case e.Note != nil:
+		e.Note, known = set(noteFields, e.Note, name, value)
+	case e.Appointment != nil:
+		e.Appointment, known = set(appointmentFields, e.Appointment, name, value)
+	default:
+		known = e.Contact.SetField(name, value)
+	}
+	return known
 }
 
 // Change is one field that took another value, or a conflict that it won. A
@@ -37,8 +175,22 @@ type Change struct {
 type Conflict struct {
 	Lost   string `json:"lost"`
 	Origin System `json:"origin"` // whose value lost
-	Reason string `json:"reason"` // newer, authority or opt_out
+	Reason string `json:"reason"` // see the Reason constants; an open set
 }
+
+// Why a value lost.
+const (
+	ReasonNewer     = "newer"     // the other is newer
+	ReasonAuthority = "authority" // the field is the other system's, or it is an opt-out
+	ReasonSkew      = "skew"      // the two are too close in time for the clocks to tell
+	ReasonLongest   = "longest"   // the other is longer
+	// ReasonUnion: nothing is lost. Lost is one of the two lists as it was
+	// before they were joined; its elements are in To, but for those that the
+	// other side had taken out.
+	ReasonUnion = "union"
+	// ReasonFlip: the field changed to and fro too often and is held as it is.
+	ReasonFlip = "flip"
+)
 
 // Cause says which RAW message led to the transition.
 type Cause struct {
@@ -69,6 +221,28 @@ type Sync struct {
 	Base     map[System]Base                 `json:"base,omitempty"`     // what each system is last known to show
 	Rendered map[System]map[string]Rendering `json:"rendered,omitempty"` // by system and field
 	Writing  map[System]Writing              `json:"writing,omitempty"`
+	// Linked are the systems that this transition linked: what hangs on the
+	// contact may be waiting for it.
+	Linked []System        `json:"linked,omitempty"`
+	Flips  map[string]Flip `json:"flips,omitempty"` // by field, tags as in TagField; only what changed lately
+}
+
+// Held reports whether field (a tag as in [TagField]) flips between values and
+// is held as it is: what the systems show of it is left alone.
+func (s Sync) Held(field string) bool { return s.Flips[field].Held != 0 }
+
+// Flip is what is remembered of a field that changed lately, to notice when it
+// goes to and fro.
+type Flip struct {
+	Left []Left `json:"left,omitempty"` // oldest first
+	Held int64  `json:"held,omitempty"` // when somebody last touched it since it is held, as Read.AsOf; 0 if it isn't
+}
+
+// Left is a value that a field had, and when it was left.
+type Left struct {
+	Value uint64 `json:"v"`           // a hash of it
+	At    int64  `json:"t"`           // as Read.AsOf
+	Back  bool   `json:"b,omitempty"` // it was left for a value that the field had left before
 }
 
 // Writing is what the sink is about to write to a system, until the writeback
@@ -135,6 +309,7 @@ type Base struct {
 	Tagged   bool              `json:"tagged,omitempty"`  // an observation has covered the tags
 	Grouped  bool              `json:"grouped,omitempty"` // an observation has covered the tags that come from groups
 	Gone     bool              `json:"gone,omitempty"`    // the system says that the record is not there
+	Parent   ExternalID        `json:"parent,omitempty"`  // the record that it hangs on there
 }
 
 // Rendering is how a system shows a value that we wrote.
@@ -143,10 +318,13 @@ type Rendering struct {
 	Value string `json:"value"`
 }
 
-// DecodeContactEvent reads the data of a contact event. Unknown keys are
+// DecodeEvent reads the data of an event of any kind but tag. Unknown keys are
 // ignored, as the schema's promise asks of every reader.
-func DecodeContactEvent(data []byte) (ContactEvent, error) {
-	var e ContactEvent
+func DecodeEvent(data []byte) (Event, error) {
+	var e Event
 	err := json.Unmarshal(data, &e)
 	return e, err
 }
+
+// DecodeContactEvent is DecodeEvent.
+func DecodeContactEvent(data []byte) (Event, error) { return DecodeEvent(data) }

@@ -38,8 +38,11 @@ type Kind string
 
 // The kinds that are synchronized. A tag is derived from its contact.
 const (
-	KindContact Kind = "contact"
-	KindTag     Kind = "tag"
+	KindContact     Kind = "contact"
+	KindTask        Kind = "task"
+	KindNote        Kind = "note"
+	KindAppointment Kind = "appointment"
+	KindTag         Kind = "tag"
 )
 
 // ExternalID is a system's own id for a record.
@@ -64,6 +67,9 @@ const (
 )
 
 var idEncoding = base32.NewEncoding("abcdefghijklmnopqrstuvwxyz234567").WithPadding(base32.NoPadding)
+
+// Items are the kinds that hang on a contact.
+func Items() []Kind { return []Kind{KindTask, KindNote, KindAppointment} }
 
 // NewID returns the canonical id of the entity first seen as record external
 // of system: 128 bits of SHA-256 over the four, in lower-case base32 (26

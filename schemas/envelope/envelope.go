@@ -41,15 +41,15 @@ func Type(kind canonical.Kind, op canonical.Op) string {
 	return "causeway." + string(kind) + "." + string(op) + ".v1"
 }
 
-// ContactAttributes returns the attributes of a contact event with op.
-func ContactAttributes(tenant canonical.Tenant, op canonical.Op, e canonical.ContactEvent, origin canonical.System, at time.Time) Attributes {
+// EventAttributes returns the attributes of an event with op.
+func EventAttributes(tenant canonical.Tenant, op canonical.Op, e canonical.Event, origin canonical.System, at time.Time) Attributes {
 	return Attributes{
-		ID:         string(e.Contact.ID) + "." + strconv.FormatUint(e.Version, 10),
+		ID:         string(e.ID()) + "." + strconv.FormatUint(e.Version, 10),
 		Source:     "/causeway/" + string(tenant),
-		Type:       Type(canonical.KindContact, op),
-		Subject:    string(e.Contact.ID),
+		Type:       Type(e.Kind(), op),
+		Subject:    string(e.ID()),
 		Time:       at,
-		DataSchema: SchemaBase + "canonical/v1/contact.json",
+		DataSchema: SchemaBase + "canonical/v1/" + string(e.Kind()) + ".json",
 		Tenant:     tenant,
 		Origin:     origin,
 	}

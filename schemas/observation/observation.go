@@ -34,6 +34,9 @@ const (
 	// the call, so that whoever sees the written values before their writeback
 	// arrives doesn't take them for a user's change.
 	Intent Via = "intent"
+	// Relink shows nothing: the contact that a record hangs on has become
+	// known, or another one.
+	Relink Via = "relink"
 )
 
 // The endpoints that records come from. An endpoint decides which fields a
@@ -44,6 +47,13 @@ const (
 	GHLContactTags   = "ghl.contact.tags"   // {"tags": […]} and nothing else
 	NoviMemberGet    = "novi.member.get"
 	NoviMemberList   = "novi.member.list" // Groups may be null
+
+	GHLTaskGet        = "ghl.task.get"    // also the answers to create, update and complete
+	GHLTaskSearch     = "ghl.task.search" // a location's tasks
+	GHLNoteGet        = "ghl.note.get"    // also a contact's notes, and the answers to create and update
+	GHLAppointmentGet = "ghl.appointment.get"
+	NoviActivityGet   = "novi.activity.get"
+	NoviActivityList  = "novi.activity.list"
 )
 
 // Observation is the body of a RAW message. A notice has neither ReadBegan
@@ -62,6 +72,14 @@ type Observation struct {
 	Modified time.Time `json:"modified,omitzero"`
 	// Absent says that the system answered that there is no such record.
 	Absent bool `json:"absent,omitempty"`
+	// Parent is the record, at the same system, that this one hangs on: of a
+	// task, a note or an appointment its contact. An intent to create has it
+	// too, a relink the record whose contact became known.
+	Parent canonical.ExternalID `json:"parent,omitempty"`
+	// Contact is a relink's: the entity that Parent belongs to.
+	Contact canonical.CanonicalID `json:"contact,omitempty"`
+	// Creates says, of an intent, that a record is about to be made.
+	Creates bool `json:"creates,omitempty"`
 	// Names gives the keys of the ids that the record uses for its custom
 	// fields, so that a replay needs no look-up.
 	Names map[string]string `json:"names,omitempty"`
@@ -109,7 +127,7 @@ func Decode(data []byte) (Observation, error) {
 		return Observation{}, fmt.Errorf("decode observation: system, kind, via or external_id is missing")
 	case !canonical.ValidTenant(o.Tenant):
 		return Observation{}, fmt.Errorf("decode observation: tenant %q is not a slug", o.Tenant)
-	case o.Via != Notice && o.Via != Intent && !o.Absent && len(o.Record) == 0:
+	case o.Via != Notice && o.Via != Intent && o.Via != Relink && !o.Absent && len(o.Record) == 0:
 		return Observation{}, fmt.Errorf("decode observation: record is missing and it is not absent")
 	}
 	return o, nil

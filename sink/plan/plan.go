@@ -97,7 +97,7 @@ func Contact(state canonical.ContactEvent, system canonical.System, lens *mappin
 	p := Plan{External: x.External, Fields: map[string]string{}}
 	for f, v := range want.Fields {
 		shown, known := x.Fields[f]
-		if (!known && v == "") || shown == v {
+		if (!known && v == "") || shown == v || state.Sync.Held(f) {
 			continue
 		}
 		if r, ok := state.Sync.Rendered[system][f]; ok && r.Shown == shown && r.Value == v {
@@ -107,6 +107,15 @@ func Contact(state canonical.ContactEvent, system canonical.System, lens *mappin
 	}
 	if !want.Tagged {
 		return p
+	}
+	// What flips is left as it is, though the list be written for another tag.
+	want.Tags = slices.DeleteFunc(want.Tags, func(t string) bool {
+		return state.Sync.Held(canonical.TagField(t)) && !slices.Contains(x.Tags, t)
+	})
+	for _, t := range x.Tags {
+		if state.Sync.Held(canonical.TagField(t)) && !slices.Contains(want.Tags, t) && (system != canonical.Novi || !lens.FromGroup(t)) {
+			want.Tags = append(want.Tags, t)
+		}
 	}
 	for _, t := range want.Tags {
 		if !slices.Contains(x.Tags, t) {

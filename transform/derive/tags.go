@@ -36,7 +36,7 @@ func tags(ctx context.Context, p bus.Publisher, m bus.Stored) error {
 		return bus.Terminate(fmt.Errorf("decode contact event: %w", err))
 	}
 	for _, c := range e.Changes {
-		if c.Field != "tags" {
+		if c.Field != "tags" || c.From == c.To { // the latter is a conflict that changed nothing
 			continue
 		}
 		tag, op := c.To, canonical.OpAdded

@@ -25,6 +25,11 @@ import (
 type Policy struct {
 	// Lens gives each field's authority and says which tags are a group's.
 	Lens *mapping.Lens
+	// Skew is how far the systems' clocks may be apart. When two values compete
+	// whose stamps differ by no more, the stamps don't decide: the field's
+	// authority does, and where that is newest, Novi's value stays (see wins). 0
+	// means that only equal times are too close.
+	Skew time.Duration
 }
 
 // Seen is an observation in canonical terms.
@@ -49,6 +54,10 @@ type Outcome struct {
 	Origin canonical.System
 	// At is the latest time at which something changed.
 	At time.Time
+	// Fighting names the field, or fields, that this observation has shown to
+	// flip between values and that are held from now on; see [Release]. It never
+	// holds a value.
+	Fighting string
 }
 
 // Contact merges seen into state, the entity's last event, or the zero value
@@ -62,7 +71,7 @@ func Contact(state canonical.ContactEvent, seen Seen, policy Policy) (canonical.
 		return m.intent()
 	}
 	switch {
-	case m.known && !seen.At.Newer(m.base.At) && !m.hasNewerField():
+	case m.known && !off.stale && !seen.At.Newer(m.base.At) && !m.hasNewerField():
 		if m.settle(); m.dirty { // stale, but it ends an intent
 			m.next.Changes = nil
 			return m.publish()
@@ -71,6 +80,7 @@ func Contact(state canonical.ContactEvent, seen Seen, policy Policy) (canonical.
 	case seen.Absent:
 		return m.absent()
 	}
+	m.thaw()
 	m.next.Changes = nil
 	m.next.Sync.Stamps = cloneMap(state.Sync.Stamps)
 	m.fields()
@@ -87,6 +97,7 @@ type merger struct {
 	newBase   canonical.Base
 	dirty     bool // base, links, stamps or renderings changed
 	at        int64
+	fighting  []string
 }
 
 // hasNewerField reports whether an observation that is older than the newest
@@ -128,7 +139,7 @@ func (m *merger) changedAt() int64 {
 // again, late, is known by its sequence.
 func (m *merger) intent() (canonical.ContactEvent, Outcome) {
 	was := m.old.Sync.Writing[m.seen.System]
-	if m.old.Version == 0 || m.seen.At.Seq <= was.Seq || len(was.Fields)+len(m.seen.Wrote) == 0 {
+	if off.intents || m.old.Version == 0 || m.seen.At.Seq <= was.Seq || len(was.Fields)+len(m.seen.Wrote) == 0 {
 		return m.old, Outcome{}
 	}
 	m.setWriting(canonical.Writing{Seq: m.seen.At.Seq, Fields: maps.Clone(m.seen.Wrote)})
@@ -209,7 +220,7 @@ func (m *merger) fields() {
 	}
 	names := slices.Sorted(maps.Keys(m.seen.Shown.Fields))
 	for _, f := range names {
-		if m.known && !m.seen.At.Newer(m.shownAt(f)) {
+		if m.known && !off.stale && !m.seen.At.Newer(m.shownAt(f)) {
 			if _, shown := m.base.Fields[f]; shown {
 				continue // rule 1: older than the base
 			}
@@ -234,16 +245,16 @@ func (m *merger) field(f, shown string) {
 		m.dirty = true
 	}
 	value := shown
-	if wrote, ok := m.seen.Wrote[f]; ok && wrote != shown && (m.seen.Atomic || resembles(wrote, shown)) {
+	if wrote, ok := m.seen.Wrote[f]; ok && !off.renderings && wrote != shown && (m.seen.Atomic || resembles(wrote, shown)) {
 		// The system's way of showing what we wrote.
 		m.render(f, canonical.Rendering{Shown: shown, Value: wrote})
 		value = wrote
 	} else if r, ok := m.old.Sync.Rendered[m.seen.System][f]; ok && r.Shown == shown {
 		value = r.Value // rule 2
 	}
-	current := m.next.Contact.Field(f)
+	current := m.next.Field(f)
 	baseValue := m.valueOf(f, baseShown)
-	if inBase && baseShown == shown {
+	if inBase && baseShown == shown && !off.equal {
 		return // rule 3: nothing changed at that system
 	}
 	// What the sink is writing, seen before its writeback has come.
@@ -264,12 +275,14 @@ func (m *merger) field(f, shown string) {
 		return
 	}
 	switch {
+	case m.held(f, value, authority):
+		m.lose(f, value, current, canonical.ReasonFlip)
 	case !m.allowed(f, authority, value):
-		m.lose(f, value, current, "authority")
-	case baseValue == current, m.wins(f, authority):
-		m.win(f, value, current, baseValue != current)
+		m.lose(f, value, current, canonical.ReasonAuthority)
+	case baseValue == current:
+		m.win(f, value, current, "")
 	default:
-		m.lose(f, value, current, "newer")
+		m.compete(f, value, current, baseValue, authority)
 	}
 }
 
@@ -307,15 +320,15 @@ func (m *merger) firstSight(f, value, current string, authority mapping.Authorit
 	case current != "" && m.made(f):
 		// We made the record with an older value. Somebody who changed it before
 		// its first sight can't be told from that.
+	case m.held(f, value, authority):
+		m.lose(f, value, current, canonical.ReasonFlip)
 	case current == "":
 		// A side without the authority still fills a gap: there is nothing to lose.
-		m.win(f, value, current, false)
+		m.win(f, value, current, "")
 	case !m.allowed(f, authority, value):
-		m.lose(f, value, current, "authority")
-	case authority == mapping.OptOut, authority == mapping.ByGHL, authority == mapping.ByNovi, m.wins(f, authority):
-		m.win(f, value, current, true)
+		m.lose(f, value, current, canonical.ReasonAuthority)
 	default:
-		m.lose(f, value, current, "newer")
+		m.compete(f, value, current, "", authority)
 	}
 }
 
@@ -323,24 +336,20 @@ func (m *merger) firstSight(f, value, current string, authority mapping.Authorit
 // us, and f is a field that we write there.
 func (m *merger) made(f string) bool {
 	b, bound := m.policy.Lens.Binding(f)
-	return bound && m.seen.Shown.Ref != "" && m.seen.Shown.Ref == m.old.Contact.ID && b.Side(m.seen.System).Write != mapping.Never
+	return bound && m.seen.Shown.Ref != "" && m.seen.Shown.Ref == m.old.ID() && b.Side(m.seen.System).Write != mapping.Never
 }
 
-// wins compares the stamps of two values that compete for f.
-func (m *merger) wins(f string, authority mapping.Authority) bool {
-	if authority == mapping.OptOut {
-		return true // allowed has said yes
-	}
-	mine := canonical.Stamp{At: m.changedAt(), Seq: m.seen.At.Seq}
-	return mine.Newer(m.next.Sync.Stamps[f])
-}
-
-func (m *merger) win(f, value, current string, conflict bool) {
+// win makes value canonical. reason says why current lost, if the two competed.
+func (m *merger) win(f, value, current, reason string) {
 	c := canonical.Change{Field: f, From: current, To: value, Origin: m.seen.System, At: micros(m.changedAt())}
-	if conflict {
-		c.Conflict = &canonical.Conflict{Lost: current, Origin: m.next.Sync.Stamps[f].Origin, Reason: "newer"}
+	stamp, had := m.next.Sync.Stamps[f]
+	if reason != "" {
+		c.Conflict = &canonical.Conflict{Lost: current, Origin: stamp.Origin, Reason: reason}
 	}
-	m.next.Contact.SetField(f, value)
+	if had {
+		m.left(f, current, value)
+	}
+	m.next.SetField(f, value)
 	m.stamp(f)
 	m.next.Changes = append(m.next.Changes, c)
 	m.dirty = true
@@ -351,6 +360,7 @@ func (m *merger) lose(f, value, current, reason string) {
 		Field: f, From: current, To: current, Origin: m.next.Sync.Stamps[f].Origin, At: micros(m.next.Sync.Stamps[f].At),
 		Conflict: &canonical.Conflict{Lost: value, Origin: m.seen.System, Reason: reason},
 	})
+	m.left(f, value, value)
 	m.dirty = true
 }
 
@@ -389,7 +399,7 @@ func (m *merger) tags() {
 		return
 	}
 	newest := !m.known || m.seen.At.Newer(m.base.At)
-	if m.known && m.base.Tagged && !m.seen.At.Newer(m.shownAt(tagsField)) {
+	if m.known && m.base.Tagged && !off.stale && !m.seen.At.Newer(m.shownAt(tagsField)) {
 		return
 	}
 	before := map[string]bool{}
@@ -425,13 +435,21 @@ func (m *merger) tags() {
 		if have.Seq != 0 && !inSync && !stamp.Newer(have.Stamp) {
 			return
 		}
+		f := canonical.TagField(tag)
+		if m.held(f, shown, mapping.Newest) {
+			m.loseTag(tag, present)
+			return
+		}
+		if have.Seq != 0 {
+			m.left(f, map[bool]string{true: "true"}[have.Present], shown)
+		}
 		stamp.At = max(stamp.At, have.At)
 		set[tag] = canonical.TagStamp{Stamp: stamp, Present: present}
 		m.at = max(m.at, m.changedAt())
 		changed = true
 	}
 	baseTags := make([]string, 0, len(now))
-	for tag := range now {
+	for _, tag := range slices.Sorted(maps.Keys(now)) {
 		if covered(tag) {
 			baseTags = append(baseTags, tag)
 			if !before[tag] {
@@ -439,7 +457,7 @@ func (m *merger) tags() {
 			}
 		}
 	}
-	for tag := range before {
+	for _, tag := range m.base.Tags {
 		switch {
 		case now[tag]:
 		case covered(tag):
@@ -487,6 +505,16 @@ func (m *merger) tags() {
 	m.dirty = true
 }
 
+// loseTag keeps what somebody made of a tag that is held.
+func (m *merger) loseTag(tag string, present bool) {
+	c := canonical.Change{Field: tagsField, From: tag, To: tag, Origin: m.old.Sync.Tags[tag].Origin, At: micros(m.old.Sync.Tags[tag].At),
+		Conflict: &canonical.Conflict{Origin: m.seen.System, Reason: canonical.ReasonFlip}}
+	if present {
+		c.From, c.To, c.Conflict.Lost = "", "", tag
+	}
+	m.next.Changes = append(m.next.Changes, c)
+}
+
 func (m *merger) finish() (canonical.ContactEvent, Outcome) {
 	m.settle()
 	if !m.dirty {
@@ -502,7 +530,7 @@ func (m *merger) finish() (canonical.ContactEvent, Outcome) {
 		all[m.seen.System] = append(slices.Clone(links), m.seen.External)
 		m.next.Links = all
 	}
-	if m.next.Contact.Tags == nil {
+	if m.next.Kind() == canonical.KindContact && m.next.Contact.Tags == nil {
 		m.next.Contact.Tags = []string{}
 	}
 	return m.publish()
@@ -550,6 +578,7 @@ func (m *merger) publish() (canonical.ContactEvent, Outcome) {
 	if m.old.Version == 0 {
 		out.Op = canonical.OpCreated
 	}
+	out.Fighting = strings.Join(m.fighting, ", ")
 	return m.next, out
 }
 

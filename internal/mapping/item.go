@@ -1,0 +1,254 @@
+package mapping
+
+import (
+	"fmt"
+	"strings"
+	"time"
+
+	"github.com/goccy/go-json"
+
+	"github.com/causeway-sync/causeway/schemas/canonical"
+	"github.com/causeway-sync/causeway/schemas/observation"
+)
+
+// ActivityTypes are the Novi activity types that tasks, notes and appointments
+// are kept as (dossier Novi §12.2, §12.3 and §12.5).
+var ActivityTypes = map[canonical.Kind]string{
+	canonical.KindTask: "Task", canonical.KindNote: "Note", canonical.KindAppointment: "Meeting",
+}
+
+// ItemBindings say where the fields of tasks, notes and appointments live
+// (dossiers GHL §3.7 to §3.11, Novi §5.2). An appointment is GHL's: what is
+// changed in its mirror is put back.
+var ItemBindings = map[canonical.Kind][]Binding{
+	canonical.KindTask: {
+		{Field: "title", Convert: Text, GHL: Side{Path: "title", Write: Always}, Novi: Side{Path: "Subject", Write: Always}},
+		{Field: "body", Convert: Rich, GHL: Side{Path: "body", Write: Always}, Novi: Side{Path: "Notes", Write: Always}},
+		{Field: "due", Convert: Instant, GHL: Side{Path: "dueDate", Write: Always}, Novi: Side{Path: "Date", Write: Always}},
+		{Field: "completed", Convert: Bool, GHL: Side{Path: "completed", Write: Always}, Novi: Side{Path: "TaskComplete", Write: Always}},
+		{Field: "assignee", Convert: User, GHL: Side{Path: "assignedTo", Write: Always}, Novi: Side{Path: "AssignedToMemberUniqueId", Write: Always}},
+	},
+	canonical.KindNote: {
+		{Field: "title", Convert: Text, GHL: Side{Path: "title", Write: Always}, Novi: Side{Path: "Subject", Write: Always}},
+		{Field: "body", Convert: Rich, GHL: Side{Path: "body", Write: Always}, Novi: Side{Path: "Notes", Write: Always}},
+		{Field: "author", Convert: User, GHL: Side{Path: "userId", Write: OnCreate}},
+		{Field: "written", Convert: Instant, GHL: Side{Path: "dateAdded"}, Novi: Side{Path: "Date", Write: OnCreate}},
+	},
+	canonical.KindAppointment: {
+		{Field: "title", Convert: Text, Authority: ByGHL, GHL: Side{Path: "title"}, Novi: Side{Path: "Subject", Write: Always}},
+		{Field: "notes", Convert: Rich, Authority: ByGHL, GHL: Side{Path: "notes"}},
+		{Field: "start", Convert: Instant, Authority: ByGHL, GHL: Side{Path: "startTime"}, Novi: Side{Path: "Date", Write: Always}},
+		{Field: "end", Convert: Instant, Authority: ByGHL, GHL: Side{Path: "endTime"}},
+		{Field: "status", Convert: Text, Authority: ByGHL, GHL: Side{Path: "appointmentStatus"}},
+		{Field: "place", Convert: Text, Authority: ByGHL, GHL: Side{Path: "address"}},
+		// What Novi has no field for is written out.
+		{Field: "summary", Convert: Rich, Authority: ByGHL, Novi: Side{Path: "Notes", Write: Always}},
+	},
+}
+
+// itemBindings returns the bindings of a kind other than contact.
+func (l *Lens) itemBindings(kind canonical.Kind) []Binding {
+	if l.Items != nil {
+		return l.Items[kind]
+	}
+	return ItemBindings[kind]
+}
+
+// ActivityType returns the Novi activity type that kind is kept as.
+func (l *Lens) ActivityType(kind canonical.Kind) string {
+	if l.Activities != nil {
+		return l.Activities[kind]
+	}
+	return ActivityTypes[kind]
+}
+
+// bindings returns the bindings of a kind.
+func (l *Lens) bindings(kind canonical.Kind) []Binding {
+	if kind == canonical.KindContact {
+		return l.Bindings
+	}
+	return l.itemBindings(kind)
+}
+
+// BindingOf returns the binding of a kind's field.
+func (l *Lens) BindingOf(kind canonical.Kind, field string) (Binding, bool) {
+	if kind == canonical.KindContact {
+		return l.Binding(field)
+	}
+	for _, b := range l.itemBindings(kind) {
+		if b.Field == field {
+			return b, true
+		}
+	}
+	return Binding{}, false
+}
+
+// AuthorityOf returns whose value wins for a kind's field.
+func (l *Lens) AuthorityOf(kind canonical.Kind, field string) Authority {
+	if b, ok := l.BindingOf(kind, field); ok && b.Authority != "" {
+		return b.Authority
+	}
+	return Newest
+}
+
+// Same reports whether two values of a kind's field are the same to a reader:
+// of text that may be HTML what it says counts, and not its markup.
+func (l *Lens) Same(kind canonical.Kind, field, a, b string) bool {
+	if a == b {
+		return true
+	}
+	binding, ok := l.BindingOf(kind, field)
+	return ok && binding.Convert == Rich && plainText(a) == plainText(b)
+}
+
+// ProjectEvent returns what system ought to show of the record of e. Fields
+// that are written on create only are part of it if create is set.
+func (l *Lens) ProjectEvent(e canonical.Event, system canonical.System, create bool) Projection {
+	kind := e.Kind()
+	if kind == canonical.KindContact {
+		return l.Project(e.Contact, system, create)
+	}
+	p := Projection{Fields: map[string]string{}}
+	for _, b := range l.itemBindings(kind) {
+		w := b.Side(system).Write
+		if w != Always && (!create || w != OnCreate) {
+			continue
+		}
+		value := e.Field(b.Field)
+		if b.Convert == User {
+			if _, known := l.userAt(system, value); !known && value != "" {
+				continue // somebody whom the system doesn't know stays unnamed
+			}
+		}
+		p.Fields[b.Field] = value
+	}
+	return p
+}
+
+func (l *Lens) userAt(system canonical.System, name string) (string, bool) {
+	if l.Users == nil {
+		return "", false
+	}
+	return l.Users.at(system).write(name)
+}
+
+// noSubject is what Novi's required Subject holds for an item without a title:
+// the name of its type, which Novi's pages fill in too (dossier Novi §5.2).
+func (l *Lens) noSubject(kind canonical.Kind) string { return l.ActivityType(kind) }
+
+func (l *Lens) showItem(o observation.Observation, record map[string]json.RawMessage) (Shown, error) {
+	s := Shown{Fields: map[string]string{}, Parent: o.Parent}
+	if s.Parent == "" {
+		for _, key := range []string{"contactId", "MemberUniqueId", "MemberUniqueID"} {
+			if v := text(record[key]); v != "" {
+				s.Parent = canonical.ExternalID(v)
+			}
+		}
+	}
+	bindings := l.itemBindings(o.Kind)
+	if bindings == nil {
+		return Shown{}, fmt.Errorf("read %s record: no mapping for kind %q", o.Endpoint, o.Kind)
+	}
+	for _, b := range bindings {
+		path := b.Side(o.System).Path
+		if path == "" {
+			continue
+		}
+		raw, there := record[path]
+		if o.System == canonical.Novi && !there {
+			continue // hidden from this key: it says nothing
+		}
+		value := text(raw)
+		switch {
+		case b.Convert == Instant:
+			value = instant(value)
+		case b.Convert == User:
+			theirs := value
+			if value = ""; theirs != "" {
+				if l.Users == nil || l.Users.at(o.System).read(theirs) == theirs {
+					continue // nobody that we know: it says nothing of who it is to us
+				}
+				value = l.Users.at(o.System).read(theirs)
+			}
+		case b.Convert == Rich:
+			value = strings.TrimSpace(value)
+		case o.System == canonical.Novi && path == "Subject" && value == l.noSubject(o.Kind):
+			value = ""
+		default:
+			value = l.Normalize(b.Convert, value)
+		}
+		s.Fields[b.Field] = value
+	}
+	return s, nil
+}
+
+// instant is a time in UTC to the second. A time without a zone is read as
+// UTC; what is no time stays as it is.
+func instant(s string) string {
+	s = strings.TrimSpace(s)
+	for _, form := range []string{time.RFC3339Nano, "2006-01-02T15:04:05.999999999", "2006-01-02 15:04:05", time.DateOnly} {
+		if t, err := time.Parse(form, s); err == nil {
+			return t.UTC().Truncate(time.Second).Format(time.RFC3339)
+		}
+	}
+	return s
+}
+
+// GHLItemBody returns the body of a GHL create or update of a task or a note
+// that sets the given fields.
+func (l *Lens) GHLItemBody(kind canonical.Kind, fields map[string]string) map[string]any {
+	body := map[string]any{}
+	for _, b := range l.itemBindings(kind) {
+		value, ok := fields[b.Field]
+		if !ok || b.GHL.Path == "" || b.GHL.Write == Never {
+			continue
+		}
+		switch {
+		case b.Convert == Bool:
+			body[b.GHL.Path] = value == "true"
+		case b.Convert == User:
+			body[b.GHL.Path] = nil
+			if theirs, known := l.userAt(canonical.GHL, value); known && value != "" {
+				body[b.GHL.Path] = theirs
+			}
+		case b.Convert == Instant && value == "":
+			// GHL wants a due date; that there is none is not written.
+		default:
+			body[b.GHL.Path] = value
+		}
+	}
+	return body
+}
+
+// NoviItemOverlay returns raw, a whole activity as it was just read (or the
+// beginning of a new one), with the given fields set. Every other key is kept
+// verbatim: a PUT replaces the whole activity (dossier Novi §3.4).
+func (l *Lens) NoviItemOverlay(kind canonical.Kind, raw json.RawMessage, fields map[string]string) (json.RawMessage, error) {
+	var record map[string]json.RawMessage
+	if err := json.Unmarshal(raw, &record); err != nil || record == nil {
+		return nil, fmt.Errorf("overlay novi activity: not a JSON object")
+	}
+	for _, b := range l.itemBindings(kind) {
+		value, ok := fields[b.Field]
+		if !ok || b.Novi.Path == "" || b.Novi.Write == Never {
+			continue
+		}
+		switch {
+		case b.Convert == Bool:
+			record[b.Novi.Path] = json.RawMessage("false")
+			if value == "true" {
+				record[b.Novi.Path] = json.RawMessage("true")
+			} else if b.Field == "completed" {
+				record["TaskCompletedDate"] = json.RawMessage("null")
+			}
+		case b.Convert == User:
+			theirs, _ := l.userAt(canonical.Novi, value)
+			record[b.Novi.Path] = jsonText(theirs)
+		case b.Novi.Path == "Subject" && value == "":
+			record[b.Novi.Path] = jsonText(l.noSubject(kind))
+		default:
+			record[b.Novi.Path] = jsonText(value)
+		}
+	}
+	return json.Marshal(record)
+}

@@ -20,7 +20,7 @@ func FromFile(file *config.File, b bus.Bus, clk clock.Clock, random rand.Source,
 		return Config{}, err
 	}
 	for _, t := range file.Tenants {
-		tenant := Tenant{Name: t.Name, Lens: t.Lens(), Workers: t.Workers}
+		tenant := Tenant{Name: t.Name, Lens: t.Lens(), Workers: t.Workers, Backfill: *t.Backfill}
 		if tenant.GHL, err = maker.GHL(t); err != nil {
 			return Config{}, err
 		}

@@ -42,6 +42,9 @@ type Tenant struct {
 	// CreateGHL and CreateNovi say whether contacts are made there that the
 	// system has no record of. A Novi member is a QuickBooks customer.
 	CreateGHL, CreateNovi bool
+	// Backfill says that ingest reads each system whole at first. Nothing is
+	// written to a system before: what is not known yet would be made twice.
+	Backfill bool
 	// Workers is how many entities are written at once at each destination; 0
 	// means 8.
 	Workers int
@@ -56,7 +59,11 @@ func Run(ctx context.Context, cfg Config) error {
 			return fmt.Errorf("tenant %s: %w", t.Name, err)
 		}
 		start := func(system canonical.System, d apply.Destination, create bool) {
-			c := apply.New(apply.Config{
+			var ready func(context.Context) error
+			if t.Backfill {
+				ready = func(ctx context.Context) error { return backfilled(ctx, cfg, system, t.Name) }
+			}
+			c := apply.New(apply.Config{Ready: ready,
 				Bus: cfg.Bus, Clock: cfg.Clock, Rand: rand.New(rand.NewPCG(cfg.Rand.Uint64(), cfg.Rand.Uint64())), Logger: cfg.Logger,
 				System: system, Tenant: t.Name, Lens: t.Lens, Destination: d, Create: create, Workers: t.Workers,
 			})

@@ -75,6 +75,18 @@ func Children() Consumer {
 	return Consumer{Stream: CANONICAL, Durable: "children", Filters: []string{Contacts("")}}
 }
 
+// Walk is what a walk's progress in CURSORS tells the other stages.
+type Walk struct {
+	Backfilled bool `json:"backfilled"` // everything has been read once
+	// Last is the RAW sequence of the last record that the backfill showed.
+	Last uint64 `json:"last,omitempty"`
+}
+
+// WalkKey returns the key in CURSORS of a tenant's walk through a system.
+func WalkKey(system canonical.System, tenant canonical.Tenant, kind canonical.Kind) string {
+	return string(tenant) + "." + string(system) + "." + string(kind)
+}
+
 // Tags is the durable consumer that derives tag events from contact events.
 func Tags() Consumer {
 	return Consumer{Stream: CANONICAL, Durable: "tags", Filters: []string{Contacts("")}}

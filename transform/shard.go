@@ -161,10 +161,10 @@ func (s *shard) merge(ctx context.Context, e *entity) (started bool, err error) 
 // bury sets an entity aside for a person although its observation is handled.
 func (s *shard) bury(ctx context.Context, j job, reason string) error {
 	d := j.delivery
-	data, err := json.Marshal(envelope.DeadLetter{Stage: "transform", Tenant: j.tenant, Kind: canonical.KindContact, ID: string(j.id), Reason: reason,
+	data, err := json.Marshal(envelope.DeadLetter{Stage: "transform", Tenant: j.tenant, Kind: j.kind, ID: string(j.id), Reason: reason,
 		At: d.Time.UTC(), Stream: d.Stream, Sequence: d.Seq, Subject: d.Subject})
 	if err == nil {
-		_, err = s.cfg.Bus.Publish(ctx, bus.Message{Subject: streams.Dead("transform", j.tenant, e.state.Kind(), string(j.id)), Data: data})
+		_, err = s.cfg.Bus.Publish(ctx, bus.Message{Subject: streams.Dead("transform", j.tenant, j.kind, string(j.id)), Data: data})
 	}
 	if err != nil {
 		return fmt.Errorf("dead letter of entity %s: %w", j.id, err)

@@ -21,6 +21,7 @@ type cli struct {
 	Status    statusCmd    `cmd:"" help:"Show what the streams hold and how far each consumer has come."`
 	Conflicts conflictsCmd `cmd:"" help:"List the fields for which two values competed, and the value that lost."`
 	Dead      deadCmd      `cmd:"" help:"Look at the work that needs a person."`
+	Verify    verifyCmd    `cmd:"" help:"Check that both systems show what they ought to, and name every difference."`
 	Version   versionCmd   `cmd:"" help:"Print the version."`
 	Broker    brokerCmd    `cmd:"" hidden:"" help:"Run a NATS server with JetStream (for dev --processes)."`
 }

@@ -83,12 +83,12 @@ const (
 
 // progress is what CURSORS holds.
 type progress struct {
-	Backfilled bool            `json:"backfilled"`
-	Since      time.Time       `json:"since,omitzero"` // the watermark: what was modified before has been seen
-	Began      time.Time       `json:"began,omitzero"` // when the pass under way began
-	Newest     time.Time       `json:"newest,omitzero"`
-	Cursor     json.RawMessage `json:"cursor,omitempty"`
-	Due        time.Time       `json:"due,omitzero"` // nobody works on it before
+	streams.Walk
+	Since  time.Time       `json:"since,omitzero"` // the watermark: what was modified before has been seen
+	Began  time.Time       `json:"began,omitzero"` // when the pass under way began
+	Newest time.Time       `json:"newest,omitzero"`
+	Cursor json.RawMessage `json:"cursor,omitempty"`
+	Due    time.Time       `json:"due,omitzero"` // nobody works on it before
 }
 
 type walker struct {
@@ -119,7 +119,7 @@ func Run(ctx context.Context, cfg Config) error {
 		return fmt.Errorf("walk %s: %w", cfg.System, err)
 	}
 	w := &walker{Config: cfg, kv: kv, seen: seen, seed: maphash.MakeSeed(),
-		key: string(cfg.Tenant) + "." + string(cfg.System) + ".contact"}
+		key: streams.WalkKey(cfg.System, cfg.Tenant, canonical.KindContact)}
 	for ctx.Err() == nil {
 		wait, err := w.pass(ctx)
 		if err != nil && ctx.Err() == nil && !errors.Is(err, errLost) {
@@ -177,7 +177,7 @@ func (w *walker) load(ctx context.Context) error {
 	value, rev, err := w.kv.Get(ctx, w.key)
 	switch {
 	case errors.Is(err, bus.ErrNotFound):
-		w.p, w.rev = progress{Backfilled: !w.Backfill}, 0
+		w.p, w.rev = progress{Walk: streams.Walk{Backfilled: !w.Backfill}}, 0
 		if !w.Backfill {
 			w.p.Since = w.Clock.Now()
 		}
@@ -264,6 +264,7 @@ func (w *walker) publish(ctx context.Context, page Page, via observation.Via) er
 		wg    sync.WaitGroup
 		mu    sync.Mutex
 		first error
+		last  uint64
 	)
 	fail := func(err error) {
 		mu.Lock()
@@ -279,8 +280,11 @@ func (w *walker) publish(ctx context.Context, page Page, via observation.Via) er
 			return false
 		}
 		wg.Add(1)
-		err = w.Bus.PublishAsync(ctx, bus.Message{Subject: streams.Raw(o), ID: id, Data: body}, func(_ bus.Ack, err error) {
+		err = w.Bus.PublishAsync(ctx, bus.Message{Subject: streams.Raw(o), ID: id, Data: body}, func(a bus.Ack, err error) {
 			fail(err)
+			mu.Lock()
+			last = max(last, a.Seq)
+			mu.Unlock()
 			wg.Done()
 		})
 		if err != nil {
@@ -307,6 +311,9 @@ func (w *walker) publish(ctx context.Context, page Page, via observation.Via) er
 		}
 	}
 	wg.Wait()
+	if !w.p.Backfilled {
+		w.p.Last = max(w.p.Last, last)
+	}
 	if first == nil {
 		for i, o := range page.Observations {
 			w.seen.Add(o.ExternalID, sums[i])

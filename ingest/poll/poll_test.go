@@ -109,12 +109,34 @@ func TestBackfillThenPoll(t *testing.T) {
 	if got := count(t, c); got["backfill"] != 25 || got["poll"] != 0 {
 		t.Errorf("after the backfill: %v", got)
 	}
+	// The sink is told how far the transform has to be.
+	walk := func() (w streams.Walk) {
+		t.Helper()
+		kv, err := c.Bucket(t.Context(), streams.CURSORS)
+		if err != nil {
+			t.Fatal(err)
+		}
+		value, _, err := kv.Get(t.Context(), streams.WalkKey(canonical.GHL, "a", canonical.KindContact))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := json.Unmarshal(value, &w); err != nil {
+			t.Fatal(err)
+		}
+		return w
+	}
+	if got, want := walk(), (streams.Walk{Backfilled: true, Last: 25}); got != want {
+		t.Errorf("after the backfill CURSORS says %+v, want %+v", got, want)
+	}
 	l.touch(7, time.Now().Add(time.Hour))
 	bustest.Until(t, func() bool { return count(t, c)["poll r7"] == 1 })
 	asked := l.asked()
 	bustest.Until(t, func() bool { return l.asked() > asked+9 })
 	if got := count(t, c); got["poll"] != 1 || got["backfill"] != 25 {
 		t.Errorf("what is in the overlap was published again: %v", got)
+	}
+	if got := walk().Last; got != 25 {
+		t.Errorf("the polls have moved the end of the backfill to %d", got)
 	}
 	l.mu.Lock()
 	defer l.mu.Unlock()

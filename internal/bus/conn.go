@@ -255,6 +255,19 @@ func (c *Conn) Last(ctx context.Context, stream, subject string) (Stored, error)
 	return Stored{Stream: stream, Subject: m.Subject, Header: Header(m.Header), Data: m.Data, Seq: m.Sequence, Time: m.Time}, nil
 }
 
+// Passed implements [Reader].
+func (c *Conn) Passed(ctx context.Context, spec streams.Consumer, seq uint64) (bool, error) {
+	consumer, err := c.js.Consumer(ctx, spec.Stream, spec.Durable)
+	switch {
+	case errors.Is(err, jetstream.ErrConsumerNotFound):
+		return seq == 0, nil
+	case err != nil:
+		return false, fmt.Errorf("consumer %s: %w", spec.Durable, err)
+	}
+	info := consumer.CachedInfo()
+	return info.AckFloor.Stream >= seq || info.NumPending == 0 && info.NumAckPending == 0 && info.Delivered.Stream >= seq, nil
+}
+
 // Scan calls each with the messages of a stream under filter that are there
 // now, stored at since or later, from the oldest. It stops at each's error and
 // returns it.
@@ -263,6 +276,15 @@ func (c *Conn) Scan(ctx context.Context, stream, filter string, since time.Time,
 	if !since.IsZero() {
 		cfg.DeliverPolicy, cfg.OptStartTime = jetstream.DeliverByStartTimePolicy, &since
 	}
+	return c.scan(ctx, stream, cfg, each)
+}
+
+// ScanLast is [Conn.Scan] of the last message of each subject only.
+func (c *Conn) ScanLast(ctx context.Context, stream, filter string, each func(Stored) error) error {
+	return c.scan(ctx, stream, jetstream.OrderedConsumerConfig{FilterSubjects: []string{filter}, DeliverPolicy: jetstream.DeliverLastPerSubjectPolicy}, each)
+}
+
+func (c *Conn) scan(ctx context.Context, stream string, cfg jetstream.OrderedConsumerConfig, each func(Stored) error) error {
 	consumer, err := c.js.OrderedConsumer(ctx, stream, cfg)
 	if err != nil {
 		return fmt.Errorf("scan %s: %w", stream, err)

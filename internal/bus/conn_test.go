@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -333,6 +334,50 @@ func TestScan(t *testing.T) {
 	}
 	if err := c.Scan(t.Context(), "NONE", "x", time.Time{}, none); err == nil {
 		t.Error("of no stream")
+	}
+	seen = nil
+	if err := c.ScanLast(t.Context(), streams.RAW, "raw.>", func(m bus.Stored) error { seen = append(seen, m.Seq); return nil }); err != nil || !slices.Equal(seen, []uint64{598, 599, 600}) {
+		t.Errorf("of the last of each subject: %v, %v", seen, err)
+	}
+}
+
+func TestPassed(t *testing.T) {
+	c := bustest.Start(t)
+	passed := func(seq uint64) bool {
+		t.Helper()
+		ok, err := c.Passed(t.Context(), streams.Transform(), seq)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return ok
+	}
+	if passed(1) || !passed(0) {
+		t.Error("a consumer that is not there has passed something, or has not passed nothing")
+	}
+	if err := c.EnsureConsumer(t.Context(), streams.Transform()); err != nil {
+		t.Fatal(err)
+	}
+	for range 3 {
+		publish(t, c, bus.Message{Subject: "raw.ghl.a.contact.x.fetch", Data: []byte("{}")})
+	}
+	held := make(chan *bus.Delivery, 3)
+	bustest.Go(t, func(ctx context.Context) error {
+		return c.Consume(ctx, bus.Subscription{Stream: streams.RAW, Durable: streams.Transform().Durable}, func(_ context.Context, d *bus.Delivery) { held <- d })
+	})
+	first, second, third := <-held, <-held, <-held
+	second.Done(nil)
+	third.Done(nil)
+	bustest.Until(t, func() bool {
+		consumer, err := c.JetStream().Consumer(t.Context(), streams.RAW, streams.Transform().Durable)
+		return err == nil && consumer.CachedInfo().NumAckPending == 1
+	})
+	if passed(1) || passed(3) {
+		t.Error("what is under way has been passed")
+	}
+	first.Done(nil)
+	bustest.Until(t, func() bool { return passed(3) })
+	if passed(4) {
+		t.Error("what is not there has been passed")
 	}
 }
 

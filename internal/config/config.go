@@ -72,7 +72,8 @@ type Tenant struct {
 	// Region is the ISO country that phone numbers without a country code are
 	// read in. Default US.
 	Region string `yaml:"region"`
-	// Backfill walks through everything once. Default true.
+	// Backfill walks through everything once, and the sink writes to a system
+	// only after that. Default true.
 	Backfill *bool `yaml:"backfill"`
 	// Workers is how many records a stage works on at once. Default 8.
 	Workers int `yaml:"workers"`

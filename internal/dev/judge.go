@@ -68,6 +68,19 @@ func (w *World) noviLook(fields map[string]any) (look, error) {
 	return seen(w.Lens, observation.Observation{System: canonical.Novi, Endpoint: observation.NoviMemberGet, Record: raw})
 }
 
+// Show returns what a record shows in canonical terms: by field what has a
+// value, and "tag:" with each tag. It is empty if the record is not there.
+func (w *World) Show(system canonical.System, id string) (map[string]string, error) {
+	if system == canonical.GHL {
+		if c, ok := w.GHL.Contact(Location, id); ok {
+			return w.ghlLook(c.Fields, c.Tags)
+		}
+	} else if m, ok := w.Novi.Member(id); ok {
+		return w.noviLook(m.Fields)
+	}
+	return nil, nil
+}
+
 // entry is one line of either ledger: who changed what, in canonical terms.
 type entry struct {
 	system  canonical.System

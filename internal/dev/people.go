@@ -77,6 +77,94 @@ func (p *People) Arrive(n int) error {
 	return nil
 }
 
+// Pair is one person's records in both systems.
+type Pair struct{ GHL, Novi string }
+
+// Overlap makes each people in either system, of whom same are in both, who come first: two
+// databases that nobody has kept the same. Two of three of those have the
+// same address on both sides, the others only their number and name. Names
+// differ in case and numbers in form; of the other fields a side may lack a
+// value or have one of its own.
+func (p *People) Overlap(each, same int) ([]Pair, error) {
+	var pairs []Pair
+	for i := range 2*each - same {
+		who := p.person()
+		ghl, novi := p.fields(who)
+		switch {
+		case i >= each:
+			ghl = nil
+		case i >= same:
+			novi = nil
+		case i%3 > 0:
+			novi["Email"] = pick(p.r, []string{who.email, strings.ToUpper(who.email), " " + who.email})
+			if p.r.IntN(4) == 0 {
+				novi["Mobile"] = pick(p.r, []any{nil, p.phone()})
+			}
+		default:
+			// At most one side knows the address.
+			switch p.r.IntN(3) {
+			case 0:
+				delete(ghl, "email")
+			case 1:
+				delete(novi, "Email")
+			case 2:
+				delete(ghl, "email")
+				delete(novi, "Email")
+			}
+		}
+		var pair Pair
+		var err error
+		if ghl != nil {
+			e := ghlsim.Edit{Kind: ghlsim.EditCreate, LocationID: Location, Tags: p.someTags(), Fields: ghl}
+			if pair.GHL, err = p.w.GHL.Edit(e); err != nil {
+				return nil, fmt.Errorf("person in ghl: %w", err)
+			}
+		}
+		if novi != nil {
+			if pair.Novi, err = p.w.Novi.Edit(novisim.Edit{Fields: novi}); err != nil {
+				return nil, fmt.Errorf("person in novi: %w", err)
+			}
+		}
+		pairs = append(pairs, pair)
+	}
+	return pairs, nil
+}
+
+// fields are what the two systems know of who, each in its own way.
+func (p *People) fields(who person) (ghl, novi map[string]any) {
+	spelled := func(s string) string { return pick(p.r, []string{s, s, strings.ToUpper(s), strings.ToLower(s)}) }
+	bare := strings.TrimPrefix(who.phone, "+1")
+	ghl = map[string]any{"firstName": spelled(who.first), "lastName": spelled(who.last), "email": who.email, "phone": who.phone}
+	novi = map[string]any{
+		"Name": fmt.Sprintf("%s %s (%d)", who.first, who.last, p.n), "FirstName": spelled(who.first), "LastName": spelled(who.last), "Email": who.email,
+		"Mobile":       pick(p.r, []string{who.phone, bare, fmt.Sprintf("%s.%s.%s", bare[:3], bare[3:6], bare[6:]), "1 " + bare[:3] + " " + bare[3:]}),
+		"MemberStatus": pick(p.r, statuses), "MemberSince": "2024-03-01T00:00:00", "CustomFields.GHL Tags": joinTags(p.someTags()),
+		"UnsubscribeFromEmails": p.r.IntN(10) == 0,
+	}
+	for _, f := range []struct {
+		ghl, novi string
+		value     func() string
+	}{
+		{"city", "BillingAddress.City", func() string { return pick(p.r, cities) }},
+		{"address1", "BillingAddress.Address1", func() string { return fmt.Sprintf("%d Summit Road", 1+p.r.IntN(400)) }},
+		{"website", "Website", func() string { return fmt.Sprintf("https://example.org/%d", p.r.IntN(1000)) }},
+		{"customFields.contact.job_title", "JobTitle", func() string { return pick(p.r, jobs) }},
+		{"customFields.contact.shirt_size", "CustomFields.Shirt size", func() string { return pick(p.r, shirts) }},
+	} {
+		switch v := f.value(); p.r.IntN(5) {
+		case 0:
+			ghl[f.ghl] = v
+		case 1:
+			novi[f.novi] = v
+		case 2:
+			ghl[f.ghl], novi[f.novi] = v, v
+		case 3:
+			ghl[f.ghl], novi[f.novi] = v, f.value()
+		}
+	}
+	return ghl, novi
+}
+
 func (p *People) createGHL(who person) error {
 	id, err := p.w.GHL.Edit(ghlsim.Edit{Kind: ghlsim.EditCreate, LocationID: Location, Tags: p.someTags(), Fields: map[string]any{
 		"firstName": who.first, "lastName": who.last, "email": who.email, "phone": who.phone, "city": who.city,

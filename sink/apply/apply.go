@@ -80,6 +80,9 @@ type Config struct {
 	Destination Destination
 	// Create says whether contacts that the system has no record of are made.
 	Create bool
+	// Ready, if set, returns when writing may begin, or with an error when ctx
+	// is done.
+	Ready func(ctx context.Context) error
 	// Fresh is how old a base may be for a write without a read before it; 0
 	// means 30 s.
 	Fresh time.Duration
@@ -110,6 +113,11 @@ func (c *Controller) Run(ctx context.Context) error {
 	consumer := streams.Sink(c.cfg.System, c.cfg.Tenant)
 	if err := c.cfg.Bus.EnsureConsumer(ctx, consumer); err != nil {
 		return fmt.Errorf("consumer %s: %w", consumer.Durable, err)
+	}
+	if c.cfg.Ready != nil {
+		if err := c.cfg.Ready(ctx); err != nil {
+			return nil // stopped before it began
+		}
 	}
 	sub := bus.Subscription{Stream: consumer.Stream, Durable: consumer.Durable, Group: streams.PinnedGroup, Stage: "sink", MaxDeliveries: 20}
 	return bus.Coalesce(ctx, c.cfg.Bus, c.cfg.Clock, sub, c.cfg.Workers, func(m bus.Stored) string {

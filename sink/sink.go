@@ -42,6 +42,9 @@ type Tenant struct {
 	// CreateGHL and CreateNovi say whether contacts are made there that the
 	// system has no record of. A Novi member is a QuickBooks customer.
 	CreateGHL, CreateNovi bool
+	// Policy says which flows are switched off and what a delete does; nil
+	// means the defaults.
+	Policy *mapping.Policy
 	// Workers is how many entities are written at once at each destination; 0
 	// means 8.
 	Workers int
@@ -58,7 +61,7 @@ func Run(ctx context.Context, cfg Config) error {
 		start := func(system canonical.System, d apply.Destination, create bool) {
 			c := apply.New(apply.Config{
 				Bus: cfg.Bus, Clock: cfg.Clock, Rand: rand.New(rand.NewPCG(cfg.Rand.Uint64(), cfg.Rand.Uint64())), Logger: cfg.Logger,
-				System: system, Tenant: t.Name, Lens: t.Lens, Destination: d, Create: create, Workers: t.Workers,
+				System: system, Tenant: t.Name, Lens: t.Lens, Destination: d, Create: create, Policy: t.Policy, Workers: t.Workers,
 			})
 			g.Go(func() error { return c.Run(ctx) })
 		}

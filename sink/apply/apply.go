@@ -516,7 +516,9 @@ func (t *task) finish(ctx context.Context, e effect.Effect, readings []Reading, 
 		if i == 0 || r.ReadBegan.After(e.At) {
 			e.At = r.ReadBegan
 		}
-		e.External = r.External
+		if wrote != nil { // else it is to be adopted, and may be another entity's
+			e.External = r.External
+		}
 	}
 	if err := t.record(ctx, e); err != nil {
 		return err

@@ -49,13 +49,15 @@ func Expect(state canonical.Event, system canonical.System, last effect.Effect) 
 	if links := state.Links[system]; len(links) > 0 && !known {
 		x.External = links[0]
 	}
-	if last.State != effect.Done || last.External == "" || (known && base.At.AsOf >= last.At.UnixMicro()) {
+	if last.External == "" || (known && base.At.AsOf >= last.At.UnixMicro()) {
 		return x
 	}
 	if x.External == "" {
+		// Also after a write that came to nothing the record is there, and must
+		// not be made a second time because the merge is late.
 		x.External = last.External
 	}
-	if x.External != last.External {
+	if last.State != effect.Done || x.External != last.External {
 		return x
 	}
 	if last.Delete {

@@ -44,6 +44,11 @@ type System struct {
 	Kept    func(id canonical.ExternalID) bool
 	// Count returns how many records there are.
 	Count func() int
+	// Items returns how many tasks, notes and appointments there are.
+	Items func() int
+	// Retired reports whether a contact is what a delete makes of it, with
+	// nothing else lost that Clobber changed.
+	Retired func(id canonical.ExternalID) bool
 }
 
 // bundle is one system with a proxy before it that can answer in its place.
@@ -211,6 +216,7 @@ func Run(t *testing.T, newSystem func(*testing.T) System) {
 			t.Errorf("update: %v", err)
 		}
 	})
+	t.Run("items", func(t *testing.T) { items(t, newSystem) })
 	t.Run("answers", func(t *testing.T) { answers(t, newSystem) })
 	t.Run("cancellation", func(t *testing.T) {
 		b, c := setup(t, newSystem(t)), contact()

@@ -45,6 +45,9 @@ type Tenant struct {
 	// Backfill says that ingest reads each system whole at first. Nothing is
 	// written to a system before: what is not known yet would be made twice.
 	Backfill bool
+	// Policy says which flows are switched off and what a delete does; nil
+	// means the defaults.
+	Policy *mapping.Policy
 	// Workers is how many entities are written at once at each destination; 0
 	// means 8.
 	Workers int
@@ -65,7 +68,7 @@ func Run(ctx context.Context, cfg Config) error {
 			}
 			c := apply.New(apply.Config{Ready: ready,
 				Bus: cfg.Bus, Clock: cfg.Clock, Rand: rand.New(rand.NewPCG(cfg.Rand.Uint64(), cfg.Rand.Uint64())), Logger: cfg.Logger,
-				System: system, Tenant: t.Name, Lens: t.Lens, Destination: d, Create: create, Workers: t.Workers,
+				System: system, Tenant: t.Name, Lens: t.Lens, Destination: d, Create: create, Policy: t.Policy, Workers: t.Workers,
 			})
 			g.Go(func() error { return c.Run(ctx) })
 		}

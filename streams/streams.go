@@ -54,10 +54,14 @@ func Hydrate(tenant canonical.Tenant) Consumer {
 }
 
 // Sink is a tenant's durable consumer on CANONICAL for one destination, so
-// that a tenant's lag, pause and rate are its own.
+// that a tenant's lag, pause and rate are its own: everything but tags, which
+// are written with their contact.
 func Sink(system canonical.System, tenant canonical.Tenant) Consumer {
-	return Consumer{Stream: CANONICAL, Durable: "sink-" + string(system) + "-" + string(tenant), Pinned: true,
-		Filters: []string{"canonical.contact." + Token(string(tenant)) + ".*.*"}}
+	c := Consumer{Stream: CANONICAL, Durable: "sink-" + string(system) + "-" + string(tenant), Pinned: true}
+	for _, kind := range []canonical.Kind{canonical.KindContact, canonical.KindTask, canonical.KindNote, canonical.KindAppointment} {
+		c.Filters = append(c.Filters, "canonical."+string(kind)+"."+Token(string(tenant))+".*.*")
+	}
+	return c
 }
 
 // Contacts returns the filter for a tenant's contact events; "" is every

@@ -33,6 +33,7 @@ type Effect struct {
 	Version  uint64                `json:"version"` // of the entity that was being written
 	Attempt  int                   `json:"attempt"` // from 1, for this version
 	Create   bool                  `json:"create,omitempty"`
+	Delete   bool                  `json:"delete,omitempty"`
 	External canonical.ExternalID  `json:"external_id,omitempty"`
 	At       time.Time             `json:"at"`
 	// Wrote holds the canonical values that the write carries, by field.

@@ -15,6 +15,7 @@ import (
 	"fmt"
 	"maps"
 	"math/rand/v2"
+	"slices"
 	"sync"
 	"time"
 
@@ -32,9 +33,17 @@ import (
 	"github.com/causeway-sync/causeway/streams"
 )
 
+// Ref names a record at a destination. Parent is the record that it hangs on,
+// "" for a contact.
+type Ref struct {
+	Kind       canonical.Kind
+	Parent, ID canonical.ExternalID
+}
+
 // Reading is a record as a destination showed it.
 type Reading struct {
 	External  canonical.ExternalID
+	Parent    canonical.ExternalID // the record that it hangs on; "" for a contact
 	Endpoint  string
 	Record    json.RawMessage
 	Names     map[string]string
@@ -44,28 +53,32 @@ type Reading struct {
 	Atomic bool
 }
 
-// Destination writes contacts to one system. Its errors are classed by
-// [apierr.ClassOf]; Gone means that the record is not there, Duplicate that
-// another record, which the error names, stands in the way of a create.
+// Destination writes records of every kind to one system. Its errors are
+// classed by [apierr.ClassOf]; Gone means that the record is not there,
+// Duplicate that another record, which the error names, stands in the way of a
+// create. parent is the record that an item hangs on, "" for a contact.
 type Destination interface {
 	// Read returns the record as it is now.
-	Read(ctx context.Context, id canonical.ExternalID) (Reading, error)
+	Read(ctx context.Context, ref Ref) (Reading, error)
 	// ReadToUpdate is Read for an Update that follows at once: what an Update
 	// would have to wait for has been waited for before the read, because a
 	// change that comes between the two may be lost.
-	ReadToUpdate(ctx context.Context, id canonical.ExternalID) (Reading, error)
-	// Find looks for a record that was made for c: by the reference that
-	// Create leaves, else by identity key. False: there is none.
-	Find(ctx context.Context, c canonical.Contact) (Reading, bool, error)
-	// Create makes a record of c with p's fields and tags. It returns what
+	ReadToUpdate(ctx context.Context, ref Ref) (Reading, error)
+	// Find looks for a record that was made for e: a contact by the reference
+	// that Create leaves, else by identity key; an item among its parent's by
+	// what it says. False: there is none.
+	Find(ctx context.Context, e canonical.Event, parent canonical.ExternalID) (Reading, bool, error)
+	// Create makes a record of e with p's fields and tags. It returns what
 	// the system showed, also beside an error if a part was done.
-	Create(ctx context.Context, c canonical.Contact, p plan.Plan) ([]Reading, error)
-	// Update writes p to the record of c, like Create. now is the record as
+	Create(ctx context.Context, e canonical.Event, parent canonical.ExternalID, p plan.Plan) ([]Reading, error)
+	// Update writes p to the record of e, like Create. now is the record as
 	// ReadToUpdate has just read it, or the zero value if what is known of it
 	// is fresh enough.
-	Update(ctx context.Context, c canonical.Contact, p plan.Plan, now Reading) ([]Reading, error)
-	// ReadsFirst says that every update has to begin with a read.
-	ReadsFirst() bool
+	Update(ctx context.Context, e canonical.Event, ref Ref, p plan.Plan, now Reading) ([]Reading, error)
+	// Delete takes the record away.
+	Delete(ctx context.Context, ref Ref) error
+	// ReadsFirst says that every update of kind has to begin with a read.
+	ReadsFirst(kind canonical.Kind) bool
 }
 
 // Config is what a Controller needs.
@@ -83,6 +96,8 @@ type Config struct {
 	// Ready, if set, returns when writing may begin, or with an error when ctx
 	// is done.
 	Ready func(ctx context.Context) error
+	// Policy says which flows are switched off; nil means none.
+	Policy *mapping.Policy
 	// Fresh is how old a base may be for a write without a read before it; 0
 	// means 30 s.
 	Fresh time.Duration
@@ -132,8 +147,10 @@ func (c *Controller) Run(ctx context.Context) error {
 // task is one look at one entity.
 type task struct {
 	*Controller
-	state     canonical.ContactEvent
+	state     canonical.Event
+	kind      canonical.Kind
 	id        canonical.CanonicalID
+	parent    canonical.ExternalID // what an item hangs on at the destination
 	last      effect.Effect
 	effectSeq uint64
 	count     int
@@ -144,16 +161,15 @@ func (c *Controller) handle(ctx context.Context, m bus.Stored, count int) error 
 	if err != nil {
 		return bus.Terminate(err)
 	}
-	t := &task{Controller: c, id: canonical.CanonicalID(subject.ID), count: count}
-	stored, err := c.cfg.Bus.Last(ctx, streams.CANONICAL, streams.Entity(canonical.KindContact, c.cfg.Tenant, t.id))
-	switch {
-	case errors.Is(err, bus.ErrNotFound):
-		return nil // erased since
-	case err != nil:
-		return fmt.Errorf("load entity %s: %w", t.id, err)
+	t := &task{Controller: c, kind: subject.Kind, id: canonical.CanonicalID(subject.ID), count: count}
+	var known bool
+	if t.state, known, err = c.load(ctx, t.kind, t.id); err != nil || !known {
+		return err // not known: erased since
 	}
-	if t.state, err = canonical.DecodeContactEvent(stored.Data); err != nil {
-		return bus.Terminate(fmt.Errorf("decode entity %s: %w", t.id, err))
+	if t.kind != canonical.KindContact {
+		if t.parent, err = t.findParent(ctx); err != nil || t.parent == "" {
+			return err // once the contact is linked, the item's next event comes
+		}
 	}
 	effects, err := c.cfg.Bus.Last(ctx, streams.EFFECTS, t.effectSubject())
 	switch {
@@ -169,8 +185,44 @@ func (c *Controller) handle(ctx context.Context, m bus.Stored, count int) error 
 	return t.run(ctx)
 }
 
+// load returns an entity's last state.
+func (c *Controller) load(ctx context.Context, kind canonical.Kind, id canonical.CanonicalID) (e canonical.Event, known bool, err error) {
+	stored, err := c.cfg.Bus.Last(ctx, streams.CANONICAL, streams.Entity(kind, c.cfg.Tenant, id))
+	switch {
+	case errors.Is(err, bus.ErrNotFound):
+		return e, false, nil
+	case err != nil:
+		return e, false, fmt.Errorf("load %s %s: %w", kind, id, err)
+	}
+	if e, err = canonical.DecodeEvent(stored.Data); err != nil {
+		return e, false, bus.Terminate(fmt.Errorf("decode %s %s: %w", kind, id, err))
+	}
+	return e, true, nil
+}
+
+// findParent returns the record of the item's contact that the item hangs on,
+// or is to hang on; "" if the contact has none at the destination.
+func (t *task) findParent(ctx context.Context) (canonical.ExternalID, error) {
+	id := t.state.ContactID()
+	if id == "" {
+		return "", nil
+	}
+	contact, known, err := t.load(ctx, canonical.KindContact, id)
+	links := contact.Links[t.cfg.System]
+	if err != nil || !known || len(links) == 0 || contact.Sync.Base[t.cfg.System].Gone {
+		return "", err
+	}
+	// Of a contact with several records the item may hang on any.
+	if p := t.state.Sync.Base[t.cfg.System].Parent; slices.Contains(links, p) {
+		return p, nil
+	}
+	return links[0], nil
+}
+
+func (t *task) ref(id canonical.ExternalID) Ref { return Ref{Kind: t.kind, Parent: t.parent, ID: id} }
+
 func (t *task) effectSubject() string {
-	return streams.Effect(t.cfg.System, t.cfg.Tenant, canonical.KindContact, t.id)
+	return streams.Effect(t.cfg.System, t.cfg.Tenant, t.kind, t.id)
 }
 
 func (t *task) run(ctx context.Context) error {
@@ -188,11 +240,13 @@ func (t *task) run(ctx context.Context) error {
 		}
 	}
 	x := plan.Expect(t.state, t.cfg.System, t.last)
-	p := plan.Contact(t.state, t.cfg.System, t.cfg.Lens, x, t.cfg.Create)
-	if p.Empty() {
+	p := plan.For(t.state, t.cfg.System, t.cfg.Lens, x, t.cfg.Create || t.kind != canonical.KindContact, t.cfg.Policy)
+	switch {
+	case p.Empty():
 		return nil
-	}
-	if p.Create {
+	case p.Delete:
+		return t.remove(ctx, p)
+	case p.Create:
 		return t.create(ctx, p)
 	}
 	return t.update(ctx, p, x)
@@ -208,15 +262,25 @@ func (t *task) merged() bool {
 // means that there is nothing more to do until what it saw has been merged.
 func (t *task) recover(ctx context.Context) (done bool, err error) {
 	var r Reading
-	if t.last.Create {
-		// It was made as the contact was then, which may have changed since.
-		then, found := t.state.Contact, false
+	switch {
+	case t.last.Delete:
+		_, err = t.cfg.Destination.Read(ctx, t.ref(t.last.External))
+		switch {
+		case apierr.ClassOf(err) == apierr.Gone:
+			return true, t.removed(ctx, t.last)
+		case err != nil:
+			return false, t.verdict(err)
+		}
+		return false, nil // it is there still
+	case t.last.Create:
+		// It was made as the record was then, which may have changed since.
+		then, found := t.state, false
 		for f, v := range t.last.Wrote {
 			then.SetField(f, v)
 		}
-		r, found, err = t.cfg.Destination.Find(ctx, then)
-		if err == nil && !found && then.Email != t.state.Contact.Email {
-			r, found, err = t.cfg.Destination.Find(ctx, t.state.Contact)
+		r, found, err = t.cfg.Destination.Find(ctx, then, t.parent)
+		if err == nil && !found && then.Contact.Email != t.state.Contact.Email {
+			r, found, err = t.cfg.Destination.Find(ctx, t.state, t.parent)
 		}
 		if err != nil {
 			return false, t.verdict(err)
@@ -224,8 +288,8 @@ func (t *task) recover(ctx context.Context) (done bool, err error) {
 		if !found {
 			return false, nil // it never arrived: go on as if it had not been tried
 		}
-	} else {
-		r, err = t.cfg.Destination.Read(ctx, t.last.External)
+	default:
+		r, err = t.cfg.Destination.Read(ctx, t.ref(t.last.External))
 		if apierr.ClassOf(err) == apierr.Gone {
 			return true, t.gone(ctx, t.last.External)
 		}
@@ -255,7 +319,7 @@ func (t *task) create(ctx context.Context, p plan.Plan) error {
 		return err
 	}
 	wrote := written(p.Fields, p.AddTags, p.RemoveTags)
-	readings, err := t.cfg.Destination.Create(ctx, t.state.Contact, p)
+	readings, err := t.cfg.Destination.Create(ctx, t.state, t.parent, p)
 	if err == nil {
 		return t.finish(ctx, out, readings, wrote)
 	}
@@ -271,9 +335,9 @@ func (t *task) create(ctx context.Context, p plan.Plan) error {
 // linked to becomes a dead letter there, and here after some tries.
 func (t *task) adopt(ctx context.Context, out effect.Effect, existing canonical.ExternalID, cause error) error {
 	if t.count >= 8 {
-		return bus.Terminate(fmt.Errorf("create %s contact: the record that is there belongs to another entity: %w", t.cfg.System, cause))
+		return bus.Terminate(fmt.Errorf("create %s %s: the record that is there belongs to another entity: %w", t.cfg.System, t.kind, cause))
 	}
-	r, err := t.cfg.Destination.Read(ctx, existing)
+	r, err := t.cfg.Destination.Read(ctx, t.ref(existing))
 	if err != nil {
 		return t.fail(ctx, out, nil, nil, err)
 	}
@@ -298,15 +362,15 @@ func (t *task) update(ctx context.Context, p plan.Plan, x plan.Expected) error {
 	}
 	wrote := written(p.Fields, p.AddTags, p.RemoveTags)
 	var now Reading
-	if t.cfg.Destination.ReadsFirst() || !fresh {
-		now, err = t.cfg.Destination.ReadToUpdate(ctx, p.External)
+	if t.cfg.Destination.ReadsFirst(t.kind) || !fresh {
+		now, err = t.cfg.Destination.ReadToUpdate(ctx, t.ref(p.External))
 		if err == nil && t.moved(x, now) {
 			return t.yield(ctx, out, now)
 		}
 	}
 	var readings []Reading
 	if err == nil {
-		readings, err = t.cfg.Destination.Update(ctx, t.state.Contact, p, now)
+		readings, err = t.cfg.Destination.Update(ctx, t.state, t.ref(p.External), p, now)
 	}
 	if apierr.ClassOf(err) == apierr.Gone {
 		out.State, out.Reason = effect.Failed, "the record is gone"
@@ -321,12 +385,42 @@ func (t *task) update(ctx context.Context, p plan.Plan, x plan.Expected) error {
 	return t.finish(ctx, out, readings, wrote)
 }
 
+// remove takes the record away; that it is gone already is as good.
+func (t *task) remove(ctx context.Context, p plan.Plan) error {
+	out, err := t.intend(ctx, p)
+	if err != nil {
+		return err
+	}
+	err = t.cfg.Destination.Delete(ctx, t.ref(p.External))
+	if err != nil && apierr.ClassOf(err) != apierr.Gone {
+		return t.fail(ctx, out, nil, nil, err)
+	}
+	return t.removed(ctx, out)
+}
+
+// removed records that the record is gone, and tells the transform.
+func (t *task) removed(ctx context.Context, e effect.Effect) error {
+	e.State, e.At = effect.Done, t.cfg.Clock.Now()
+	body, err := observation.Observation{
+		System: t.cfg.System, Tenant: t.cfg.Tenant, Kind: t.kind, ExternalID: e.External, Parent: t.parent,
+		Via: observation.Writeback, Entity: t.id, ReadBegan: e.At, Absent: true,
+	}.Encode()
+	if err != nil {
+		return bus.Terminate(err)
+	}
+	e.Writebacks = [][]byte{body}
+	if err := t.record(ctx, e); err != nil {
+		return err
+	}
+	return t.publishWritebacks(ctx, e.Writebacks)
+}
+
 // moved reports whether somebody has changed the record: then the merge has
 // to speak first. After some rounds it has had its say, and the difference is
 // one that it does not take for a change.
 func (t *task) moved(x plan.Expected, now Reading) bool {
 	shown, err := t.cfg.Lens.Show(t.observed(now, observation.Fetch))
-	return err == nil && plan.Moved(x, shown) && t.count <= 6
+	return err == nil && plan.Moved(t.kind, t.cfg.Lens, x, shown) && t.count <= 6
 }
 
 // yield writes nothing, tells the transform what it saw, and waits for it.
@@ -358,8 +452,8 @@ func (t *task) fresh() bool {
 // intend records that p is about to be written.
 func (t *task) intend(ctx context.Context, p plan.Plan) (effect.Effect, error) {
 	e := effect.Effect{
-		System: t.cfg.System, Tenant: t.cfg.Tenant, Kind: canonical.KindContact, ID: t.id,
-		State: effect.Intent, Version: t.state.Version, Attempt: 1, Create: p.Create, External: p.External,
+		System: t.cfg.System, Tenant: t.cfg.Tenant, Kind: t.kind, ID: t.id,
+		State: effect.Intent, Version: t.state.Version, Attempt: 1, Create: p.Create, Delete: p.Delete, External: p.External,
 		At: t.cfg.Clock.Now(), Wrote: p.Fields, TagsAdded: p.AddTags, TagsRemoved: p.RemoveTags,
 	}
 	if t.last.Version == e.Version {
@@ -384,10 +478,14 @@ func written(fields map[string]string, added, removed []string) map[string]strin
 // announce tells the transform what is about to be written, before anybody
 // else can see it. The zero Plan takes it back.
 func (t *task) announce(ctx context.Context, p plan.Plan) error {
-	return t.publish(ctx, observation.Observation{
-		System: t.cfg.System, Tenant: t.cfg.Tenant, Kind: canonical.KindContact, ExternalID: canonical.ExternalID(t.id),
+	o := observation.Observation{
+		System: t.cfg.System, Tenant: t.cfg.Tenant, Kind: t.kind, ExternalID: canonical.ExternalID(t.id),
 		Via: observation.Intent, Entity: t.id, ReadBegan: t.cfg.Clock.Now(), Wrote: written(p.Fields, p.AddTags, p.RemoveTags),
-	})
+	}
+	if p.Create {
+		o.Creates, o.Parent = true, t.parent
+	}
+	return t.publish(ctx, o)
 }
 
 // record publishes e as the entity's effect, if it is still ours to say.
@@ -426,7 +524,9 @@ func (t *task) finish(ctx context.Context, e effect.Effect, readings []Reading, 
 		if i == 0 || r.ReadBegan.After(e.At) {
 			e.At = r.ReadBegan
 		}
-		e.External = r.External
+		if wrote != nil { // else it is to be adopted, and may be another entity's
+			e.External = r.External
+		}
 	}
 	if err := t.record(ctx, e); err != nil {
 		return err
@@ -452,14 +552,14 @@ func (t *task) fail(ctx context.Context, e effect.Effect, readings []Reading, wr
 // gone tells the transform that the record is not there.
 func (t *task) gone(ctx context.Context, id canonical.ExternalID) error {
 	return t.publish(ctx, observation.Observation{
-		System: t.cfg.System, Tenant: t.cfg.Tenant, Kind: canonical.KindContact, ExternalID: id,
+		System: t.cfg.System, Tenant: t.cfg.Tenant, Kind: t.kind, ExternalID: id, Parent: t.parent,
 		Via: observation.Fetch, ReadBegan: t.cfg.Clock.Now(), Absent: true,
 	})
 }
 
 func (t *task) observed(r Reading, via observation.Via) observation.Observation {
 	return observation.Observation{
-		System: t.cfg.System, Tenant: t.cfg.Tenant, Kind: canonical.KindContact, ExternalID: r.External,
+		System: t.cfg.System, Tenant: t.cfg.Tenant, Kind: t.kind, ExternalID: r.External, Parent: r.Parent,
 		Via: via, Endpoint: r.Endpoint, ReadBegan: r.ReadBegan, Modified: r.Modified, Names: r.Names, Record: r.Record,
 	}
 }

@@ -45,14 +45,15 @@ func newSite() *site {
 	return &site{members: map[string]map[string]string{}, refs: map[string]string{}, before: none, after: none}
 }
 
-func (s *site) ReadsFirst() bool { return true }
+func (s *site) ReadsFirst(canonical.Kind) bool { return true }
 
 func (s *site) reading(id string) apply.Reading {
 	record, _ := json.Marshal(map[string]any{"UniqueID": id, "CustomerType": "Person", "FirstName": s.members[id]["first_name"], "JobTitle": s.members[id]["job_title"], "Email": s.members[id]["email"]})
 	return apply.Reading{External: canonical.ExternalID(id), Endpoint: observation.NoviMemberGet, Record: record, ReadBegan: time.Now(), Modified: time.Now()}
 }
 
-func (s *site) Read(_ context.Context, id canonical.ExternalID) (apply.Reading, error) {
+func (s *site) Read(_ context.Context, ref apply.Ref) (apply.Reading, error) {
+	id := ref.ID
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if err := s.before("read"); err != nil {
@@ -64,11 +65,11 @@ func (s *site) Read(_ context.Context, id canonical.ExternalID) (apply.Reading, 
 	return s.reading(string(id)), nil
 }
 
-func (s *site) ReadToUpdate(ctx context.Context, id canonical.ExternalID) (apply.Reading, error) {
-	return s.Read(ctx, id)
+func (s *site) ReadToUpdate(ctx context.Context, ref apply.Ref) (apply.Reading, error) {
+	return s.Read(ctx, ref)
 }
 
-func (s *site) Find(_ context.Context, c canonical.Contact) (apply.Reading, bool, error) {
+func (s *site) Find(_ context.Context, e canonical.Event, _ canonical.ExternalID) (apply.Reading, bool, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if err := s.before("find"); err != nil {
@@ -76,7 +77,7 @@ func (s *site) Find(_ context.Context, c canonical.Contact) (apply.Reading, bool
 	}
 	id, ok := "", false
 	for m, f := range s.members { // by e-mail, as Novi can be searched
-		if f["email"] == c.Email {
+		if f["email"] == e.Contact.Email {
 			id, ok = m, true
 		}
 	}
@@ -86,7 +87,7 @@ func (s *site) Find(_ context.Context, c canonical.Contact) (apply.Reading, bool
 	return s.reading(id), true, nil
 }
 
-func (s *site) Create(_ context.Context, c canonical.Contact, p plan.Plan) ([]apply.Reading, error) {
+func (s *site) Create(_ context.Context, e canonical.Event, _ canonical.ExternalID, p plan.Plan) ([]apply.Reading, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if err := s.before("create"); err != nil {
@@ -94,7 +95,7 @@ func (s *site) Create(_ context.Context, c canonical.Contact, p plan.Plan) ([]ap
 	}
 	s.creates++
 	id := fmt.Sprintf("m%d", s.creates)
-	s.members[id], s.refs[string(c.ID)] = map[string]string{}, id
+	s.members[id], s.refs[string(e.Contact.ID)] = map[string]string{}, id
 	for f, v := range p.Fields {
 		s.members[id][f] = v
 	}
@@ -104,7 +105,7 @@ func (s *site) Create(_ context.Context, c canonical.Contact, p plan.Plan) ([]ap
 	return []apply.Reading{s.reading(id)}, nil
 }
 
-func (s *site) Update(_ context.Context, _ canonical.Contact, p plan.Plan, _ apply.Reading) ([]apply.Reading, error) {
+func (s *site) Update(_ context.Context, _ canonical.Event, _ apply.Ref, p plan.Plan, _ apply.Reading) ([]apply.Reading, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if err := s.before("update"); err != nil {
@@ -118,6 +119,19 @@ func (s *site) Update(_ context.Context, _ canonical.Contact, p plan.Plan, _ app
 		return nil, err
 	}
 	return []apply.Reading{s.reading(string(p.External))}, nil
+}
+
+func (s *site) Delete(_ context.Context, ref apply.Ref) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if err := s.before("delete"); err != nil {
+		return err
+	}
+	if s.members[string(ref.ID)] == nil {
+		return &apierr.Error{System: "novi", Op: "delete member", Class: apierr.Gone}
+	}
+	delete(s.members, string(ref.ID))
+	return s.after("delete")
 }
 
 func (s *site) look(f func()) {

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"slices"
-	"sync"
 	"time"
 
 	"github.com/goccy/go-json"
@@ -14,30 +13,14 @@ import (
 	"github.com/causeway-sync/causeway/internal/budget"
 	"github.com/causeway-sync/causeway/internal/clock"
 	"github.com/causeway-sync/causeway/internal/ghlapi"
-	"github.com/causeway-sync/causeway/internal/mapping"
 	"github.com/causeway-sync/causeway/schemas/canonical"
 	"github.com/causeway-sync/causeway/schemas/observation"
 	"github.com/causeway-sync/causeway/sink/apply"
 	"github.com/causeway-sync/causeway/sink/plan"
 )
 
-// Destination is one GHL location.
-type Destination struct {
-	client *ghlapi.Client
-	lens   *mapping.Lens
-	clock  clock.Clock
-
-	mu  sync.Mutex
-	ids map[string]string // custom field key → id
-}
-
-// New returns the location that client speaks to.
-func New(client *ghlapi.Client, lens *mapping.Lens, c clock.Clock) *Destination {
-	return &Destination{client: client, lens: lens, clock: c}
-}
-
-// ReadsFirst is false: a PUT is partial, so a fresh base is enough.
-func (d *Destination) ReadsFirst() bool { return false }
+// contacts are the location's contacts.
+type contacts struct{ *Destination }
 
 // fields returns the ids of the location's custom fields by key, asked for
 // once.
@@ -59,7 +42,7 @@ func (d *Destination) fields(ctx context.Context) (map[string]string, error) {
 	return ids, nil
 }
 
-func (d *Destination) reading(r ghlapi.Record, ids map[string]string, atomic bool) apply.Reading {
+func contactReading(r ghlapi.Record, ids map[string]string, atomic bool) apply.Reading {
 	names := make(map[string]string, len(ids))
 	for key, id := range ids {
 		names[id] = key
@@ -68,27 +51,22 @@ func (d *Destination) reading(r ghlapi.Record, ids map[string]string, atomic boo
 		ReadBegan: r.ReadBegan, Modified: r.Modified, Atomic: atomic}
 }
 
-// Read returns the contact as it is now.
-func (d *Destination) Read(ctx context.Context, id canonical.ExternalID) (apply.Reading, error) {
+func (d contacts) read(ctx context.Context, ref apply.Ref) (apply.Reading, error) {
 	ids, err := d.fields(ctx)
 	if err != nil {
 		return apply.Reading{}, err
 	}
-	r, err := d.client.GetContact(ctx, budget.Live, string(id))
+	r, err := d.client.GetContact(ctx, budget.Live, string(ref.ID))
 	if err != nil {
 		return apply.Reading{}, err
 	}
-	return d.reading(r, ids, false), nil
+	return contactReading(r, ids, false), nil
 }
 
-// ReadToUpdate is Read: GHL's writes name the fields that they change.
-func (d *Destination) ReadToUpdate(ctx context.Context, id canonical.ExternalID) (apply.Reading, error) {
-	return d.Read(ctx, id)
-}
-
-// Find looks the contact up by e-mail or phone, as the location's duplicate
-// rule does, and where it has neither by the reference that Create leaves.
-func (d *Destination) Find(ctx context.Context, c canonical.Contact) (apply.Reading, bool, error) {
+// find looks the contact up by e-mail or phone, as the location's duplicate
+// rule does, and where it has neither by the reference that create leaves.
+func (d contacts) find(ctx context.Context, e canonical.Event, _ canonical.ExternalID) (apply.Reading, bool, error) {
+	c := e.Contact
 	if c.Email == "" && c.Phone == "" {
 		return d.findByRef(ctx, c.ID)
 	}
@@ -96,7 +74,7 @@ func (d *Destination) Find(ctx context.Context, c canonical.Contact) (apply.Read
 	if err != nil || r == nil {
 		return apply.Reading{}, false, err
 	}
-	found, err := d.Read(ctx, canonical.ExternalID(r.ID))
+	found, err := d.read(ctx, apply.Ref{ID: canonical.ExternalID(r.ID)})
 	return found, err == nil, err
 }
 
@@ -104,7 +82,7 @@ func (d *Destination) Find(ctx context.Context, c canonical.Contact) (apply.Read
 // seconds).
 const indexLag = 5 * time.Second
 
-func (d *Destination) findByRef(ctx context.Context, id canonical.CanonicalID) (apply.Reading, bool, error) {
+func (d contacts) findByRef(ctx context.Context, id canonical.CanonicalID) (apply.Reading, bool, error) {
 	ids, err := d.fields(ctx)
 	if err != nil {
 		return apply.Reading{}, false, err
@@ -122,18 +100,18 @@ func (d *Destination) findByRef(ctx context.Context, id canonical.CanonicalID) (
 	if err != nil || len(page.Contacts) == 0 {
 		return apply.Reading{}, false, err
 	}
-	found, err := d.Read(ctx, canonical.ExternalID(page.Contacts[0].ID))
+	found, err := d.read(ctx, apply.Ref{ID: canonical.ExternalID(page.Contacts[0].ID)})
 	return found, err == nil, err
 }
 
-// Create makes the contact with its tags, in one call.
-func (d *Destination) Create(ctx context.Context, c canonical.Contact, p plan.Plan) ([]apply.Reading, error) {
+// create makes the contact with its tags, in one call.
+func (d contacts) create(ctx context.Context, e canonical.Event, _ canonical.ExternalID, p plan.Plan) ([]apply.Reading, error) {
 	ids, err := d.fields(ctx)
 	if err != nil {
 		return nil, err
 	}
 	body, _ := d.lens.GHLBody(p.Fields, ids)
-	if ref := d.lens.GHLRefField(c.ID, ids); ref != nil {
+	if ref := d.lens.GHLRefField(e.Contact.ID, ids); ref != nil {
 		custom, _ := body["customFields"].([]map[string]any)
 		body["customFields"] = append(custom, ref)
 	}
@@ -144,18 +122,18 @@ func (d *Destination) Create(ctx context.Context, c canonical.Contact, p plan.Pl
 	if err != nil {
 		return nil, err
 	}
-	return []apply.Reading{d.reading(r, ids, true)}, nil
+	return []apply.Reading{contactReading(r, ids, true)}, nil
 }
 
-// Update writes the fields with one PUT and the tags with one POST and one
+// update writes the fields with one PUT and the tags with one POST and one
 // DELETE, as far as there are any. A field whose custom field the location
 // does not have is an error that names it, after the rest was written.
-func (d *Destination) Update(ctx context.Context, _ canonical.Contact, p plan.Plan, _ apply.Reading) ([]apply.Reading, error) {
+func (d contacts) update(ctx context.Context, _ canonical.Event, ref apply.Ref, p plan.Plan, _ apply.Reading) ([]apply.Reading, error) {
 	ids, err := d.fields(ctx)
 	if err != nil {
 		return nil, err
 	}
-	id := string(p.External)
+	id := string(ref.ID)
 	var out []apply.Reading
 	body, skipped := d.lens.GHLBody(p.Fields, ids)
 	if len(body) > 0 {
@@ -163,7 +141,7 @@ func (d *Destination) Update(ctx context.Context, _ canonical.Contact, p plan.Pl
 		if err != nil {
 			return nil, err
 		}
-		out = append(out, d.reading(r, ids, true))
+		out = append(out, contactReading(r, ids, true))
 	}
 	tags := func(change func(context.Context, budget.Lane, string, []string) ([]string, error), list []string) error {
 		if len(list) == 0 {
@@ -179,7 +157,7 @@ func (d *Destination) Update(ctx context.Context, _ canonical.Contact, p plan.Pl
 		if err != nil {
 			return err
 		}
-		out = append(out, apply.Reading{External: p.External, Endpoint: observation.GHLContactTags, Record: record, ReadBegan: began, Atomic: true})
+		out = append(out, apply.Reading{External: ref.ID, Endpoint: observation.GHLContactTags, Record: record, ReadBegan: began, Atomic: true})
 		return nil
 	}
 	if err := errors.Join(tags(d.client.AddTags, p.AddTags), tags(d.client.RemoveTags, p.RemoveTags)); err != nil {
@@ -190,4 +168,8 @@ func (d *Destination) Update(ctx context.Context, _ canonical.Contact, p plan.Pl
 			Message: fmt.Sprintf("the location lacks the custom fields of %v", skipped)}
 	}
 	return out, nil
+}
+
+func (d contacts) remove(ctx context.Context, ref apply.Ref) error {
+	return d.client.DeleteContact(ctx, budget.Live, string(ref.ID))
 }

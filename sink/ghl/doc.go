@@ -1,4 +1,4 @@
-// Package ghl writes contacts to a GHL location. It satisfies
+// Package ghl writes contacts, tasks, notes and appointments to a GHL location. It satisfies
 // apply.Destination.
 //
 // Bodies hold only the keys that the operation declares, and tags are written

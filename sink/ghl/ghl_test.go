@@ -53,7 +53,9 @@ func TestDestination(t *testing.T) {
 				}
 				return false
 			},
-			Count: func() int { return len(sim.Dump("loc1")) },
+			Count:   func() int { return len(sim.Dump("loc1")) },
+			Items:   func() int { return len(sim.Items("loc1", "")) },
+			Retired: func(canonical.ExternalID) bool { return len(sim.Dump("loc1")) == 0 },
 		}
 	})
 }

@@ -17,46 +17,33 @@ import (
 	"github.com/causeway-sync/causeway/sink/plan"
 )
 
-// Destination is one Novi site.
-type Destination struct {
-	client *noviapi.Client
-	lens   *mapping.Lens
-}
+// contacts are the site's members.
+type contacts struct{ *Destination }
 
-// New returns the site that client speaks to.
-func New(client *noviapi.Client, lens *mapping.Lens) *Destination {
-	return &Destination{client: client, lens: lens}
-}
-
-// ReadsFirst is true: a PUT needs the whole member.
-func (d *Destination) ReadsFirst() bool { return true }
-
-func reading(r noviapi.Record) apply.Reading {
+func memberReading(r noviapi.Record) apply.Reading {
 	return apply.Reading{External: canonical.ExternalID(r.ID), Endpoint: observation.NoviMemberGet, Record: r.Raw, ReadBegan: r.ReadBegan, Modified: r.Modified}
 }
 
-// Read returns the member as it is now.
-func (d *Destination) Read(ctx context.Context, id canonical.ExternalID) (apply.Reading, error) {
-	r, err := d.client.GetMember(ctx, budget.Live, string(id))
+func (d contacts) read(ctx context.Context, ref apply.Ref) (apply.Reading, error) {
+	r, err := d.client.GetMember(ctx, budget.Live, string(ref.ID))
 	if err != nil {
 		return apply.Reading{}, err
 	}
-	return reading(r), nil
+	return memberReading(r), nil
 }
 
-// ReadToUpdate returns the member as it is now; the calls of the read and of
-// the write are taken from the budget together.
-func (d *Destination) ReadToUpdate(ctx context.Context, id canonical.ExternalID) (apply.Reading, error) {
-	r, err := d.client.GetMemberToPut(ctx, budget.Live, string(id))
+func (d contacts) readToUpdate(ctx context.Context, ref apply.Ref) (apply.Reading, error) {
+	r, err := d.client.GetMemberToPut(ctx, budget.Live, string(ref.ID))
 	if err != nil {
 		return apply.Reading{}, err
 	}
-	return reading(r), nil
+	return memberReading(r), nil
 }
 
-// Find looks the member up by e-mail, else by name, and takes the one that
-// carries the reference that Create leaves, or whose e-mail is the contact's.
-func (d *Destination) Find(ctx context.Context, c canonical.Contact) (apply.Reading, bool, error) {
+// find looks the member up by e-mail, else by name, and takes the one that
+// carries the reference that create leaves, or whose e-mail is the contact's.
+func (d contacts) find(ctx context.Context, e canonical.Event, _ canonical.ExternalID) (apply.Reading, bool, error) {
+	c := e.Contact
 	requests := []noviapi.ListRequest{{PageSize: 50, Email: c.Email}}
 	if c.Email == "" {
 		requests = []noviapi.ListRequest{{PageSize: 50, Name: nameFor(c)}, {PageSize: 50, Name: otherNameFor(c)}}
@@ -68,7 +55,7 @@ func (d *Destination) Find(ctx context.Context, c canonical.Contact) (apply.Read
 		}
 		for _, r := range page.Members {
 			if d.isOf(r, c) {
-				found, err := d.Read(ctx, canonical.ExternalID(r.ID))
+				found, err := d.read(ctx, apply.Ref{ID: canonical.ExternalID(r.ID)})
 				return found, err == nil, err
 			}
 		}
@@ -77,7 +64,7 @@ func (d *Destination) Find(ctx context.Context, c canonical.Contact) (apply.Read
 }
 
 // isOf reports whether a member was made for c, or has its e-mail address.
-func (d *Destination) isOf(r noviapi.Record, c canonical.Contact) bool {
+func (d contacts) isOf(r noviapi.Record, c canonical.Contact) bool {
 	shown, err := d.lens.Show(observation.Observation{System: canonical.Novi, Endpoint: observation.NoviMemberList, Record: r.Raw})
 	if err != nil || shown.Skip != "" {
 		return false
@@ -101,11 +88,12 @@ func nameFor(c canonical.Contact) string {
 // apart.
 func otherNameFor(c canonical.Contact) string { return nameFor(c) + " (" + string(c.ID[:6]) + ")" }
 
-// Create makes the member, unless one is there that a person made with the
+// create makes the member, unless one is there that a person made with the
 // same e-mail: that is a Duplicate. Then it reads what it has made.
-func (d *Destination) Create(ctx context.Context, c canonical.Contact, p plan.Plan) ([]apply.Reading, error) {
+func (d contacts) create(ctx context.Context, e canonical.Event, parent canonical.ExternalID, p plan.Plan) ([]apply.Reading, error) {
+	c := e.Contact
 	if c.Email != "" {
-		if r, found, err := d.Find(ctx, c); err != nil {
+		if r, found, err := d.find(ctx, e, parent); err != nil {
 			return nil, err
 		} else if found {
 			return nil, &apierr.Error{System: "novi", Op: "create member", Class: apierr.Duplicate, ExistingID: string(r.External), MatchingField: "email",
@@ -127,10 +115,10 @@ func (d *Destination) Create(ctx context.Context, c canonical.Contact, p plan.Pl
 	if err != nil {
 		return nil, err
 	}
-	return d.reread(ctx, canonical.ExternalID(r.ID))
+	return reread(ctx, d.read, apply.Ref{ID: canonical.ExternalID(r.ID)})
 }
 
-func (d *Destination) newMember(c canonical.Contact, p plan.Plan, name string) (json.RawMessage, error) {
+func (d contacts) newMember(c canonical.Contact, p plan.Plan, name string) (json.RawMessage, error) {
 	member := map[string]any{
 		"Name": name, "Active": true, "Approved": true, "CustomerType": "Person", "CustomFields": map[string]any{},
 		d.lens.NoviRef: string(c.ID),
@@ -154,9 +142,9 @@ func (d *Destination) newMember(c canonical.Contact, p plan.Plan, name string) (
 	return d.lens.NoviOverlay(raw, p.Fields, p.Tags)
 }
 
-// Update lays p over the member as just read and writes it back whole, then
+// update lays p over the member as just read and writes it back whole, then
 // reads what it came to.
-func (d *Destination) Update(ctx context.Context, _ canonical.Contact, p plan.Plan, now apply.Reading) ([]apply.Reading, error) {
+func (d contacts) update(ctx context.Context, _ canonical.Event, ref apply.Ref, p plan.Plan, now apply.Reading) ([]apply.Reading, error) {
 	if len(now.Record) == 0 {
 		return nil, errors.New("update novi member: the member was not read first")
 	}
@@ -164,18 +152,28 @@ func (d *Destination) Update(ctx context.Context, _ canonical.Contact, p plan.Pl
 	if err != nil {
 		return nil, &apierr.Error{System: "novi", Op: "update member", Class: apierr.Invalid, Message: err.Error(), Err: err}
 	}
-	if _, err := d.client.PutMember(ctx, budget.Live, string(p.External), body); err != nil {
+	if _, err := d.client.PutMember(ctx, budget.Live, string(ref.ID), body); err != nil {
 		return nil, err
 	}
-	return d.reread(ctx, p.External)
+	return reread(ctx, d.read, ref)
 }
 
-// reread shows what a write came to. That the record can't be read after a
-// write that was accepted leaves it open what it shows.
-func (d *Destination) reread(ctx context.Context, id canonical.ExternalID) ([]apply.Reading, error) {
-	r, err := d.Read(ctx, id)
+// remove makes the member inactive: members can't be deleted through the API
+// (dossier Novi §4).
+func (d contacts) remove(ctx context.Context, ref apply.Ref) error {
+	r, err := d.readToUpdate(ctx, ref)
 	if err != nil {
-		return nil, &apierr.Error{System: "novi", Op: "read member after write", Class: apierr.Ambiguous, Err: err}
+		return err
 	}
-	return []apply.Reading{r}, nil
+	var member map[string]json.RawMessage
+	if err := json.Unmarshal(r.Record, &member); err != nil || member == nil {
+		return &apierr.Error{System: "novi", Op: "deactivate member", Class: apierr.Invalid, Message: "the member as read is not of the expected shape", Err: err}
+	}
+	member["Active"] = json.RawMessage("false")
+	body, err := json.Marshal(member)
+	if err != nil {
+		return err
+	}
+	_, err = d.client.PutMember(ctx, budget.Live, string(ref.ID), body)
+	return err
 }

@@ -1,4 +1,4 @@
-// Package novi writes contacts to a Novi site. It satisfies
+// Package novi writes contacts, tasks, notes and appointments to a Novi site. It satisfies
 // apply.Destination.
 //
 // Novi's PUT replaces the whole member and has no version check, so that what

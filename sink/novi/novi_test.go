@@ -23,6 +23,11 @@ func TestDestination(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
+		t.Cleanup(func() {
+			if n := sim.Stats().NulledActivities; n != 0 {
+				t.Errorf("%d updates of activities lost what they did not name", n)
+			}
+		})
 		lens := mapping.Association("US")
 		return sinktest.System{Name: canonical.Novi, Handler: sim.Handler(), Lens: lens,
 			Connect: func(url string) apply.Destination {
@@ -47,6 +52,11 @@ func TestDestination(t *testing.T) {
 				return m.Fields["Notes"] == "likes tea" && own["Value"] == "x" && sim.Stats().NulledUnmapped == 0
 			},
 			Count: func() int { return len(sim.Dump()) },
+			Items: func() int { return len(sim.Activities()) },
+			Retired: func(id canonical.ExternalID) bool {
+				m, there := sim.Member(string(id))
+				return there && m.Fields["Active"] == false && m.Fields["Notes"] == "likes tea" && sim.Stats().NulledUnmapped == 0
+			},
 		}
 	})
 }

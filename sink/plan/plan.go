@@ -14,7 +14,9 @@ import (
 // Plan is what to write to one record. The zero value is nothing.
 type Plan struct {
 	// Create says that the record has to be made first; then External is "".
-	Create   bool
+	Create bool
+	// Delete says that the record External has to go; then there is no more.
+	Delete   bool
 	External canonical.ExternalID
 	// Fields are the canonical values to write; "" clears.
 	Fields     map[string]string
@@ -27,7 +29,7 @@ type Plan struct {
 
 // Empty reports whether there is nothing to do.
 func (p Plan) Empty() bool {
-	return !p.Create && len(p.Fields) == 0 && len(p.AddTags) == 0 && len(p.RemoveTags) == 0
+	return !p.Create && !p.Delete && len(p.Fields) == 0 && len(p.AddTags) == 0 && len(p.RemoveTags) == 0
 }
 
 // Expected is what the destination ought to show now, in canonical terms: its
@@ -41,19 +43,25 @@ type Expected struct {
 
 // Expect returns what system is expected to show of state, given the sink's
 // last effect there (the zero Effect if there is none).
-func Expect(state canonical.ContactEvent, system canonical.System, last effect.Effect) Expected {
+func Expect(state canonical.Event, system canonical.System, last effect.Effect) Expected {
 	base, known := state.Sync.Base[system]
 	x := Expected{External: base.External, Gone: known && base.Gone, Fields: base.Fields, Tags: base.Tags}
 	if links := state.Links[system]; len(links) > 0 && !known {
 		x.External = links[0]
 	}
-	if last.State != effect.Done || last.External == "" || (known && base.At.AsOf >= last.At.UnixMicro()) {
+	if last.External == "" || (known && base.At.AsOf >= last.At.UnixMicro()) {
 		return x
 	}
 	if x.External == "" {
+		// Also after a write that came to nothing the record is there, and must
+		// not be made a second time because the merge is late.
 		x.External = last.External
 	}
-	if x.External != last.External {
+	if last.State != effect.Done || x.External != last.External {
+		return x
+	}
+	if last.Delete {
+		x.Gone = true
 		return x
 	}
 	x.Fields = make(map[string]string, len(base.Fields)+len(last.Wrote))
@@ -70,20 +78,33 @@ func Expect(state canonical.ContactEvent, system canonical.System, last effect.E
 	return x
 }
 
-// Contact returns what would make system show state. create says whether a
-// contact that system has no record of is to be made there.
-func Contact(state canonical.ContactEvent, system canonical.System, lens *mapping.Lens, x Expected, create bool) Plan {
-	if state.Version == 0 || state.Contact.Deleted || x.Gone {
+// For returns what would make system show state. create says whether a record
+// is to be made where system has none; a nil policy switches nothing off.
+func For(state canonical.Event, system canonical.System, lens *mapping.Lens, x Expected, create bool, policy *mapping.Policy) Plan {
+	if policy == nil {
+		policy = &mapping.Policy{}
+	}
+	kind := state.Kind()
+	if state.Version == 0 || x.Gone || !policy.Syncs(kind, system) {
 		return Plan{}
+	}
+	if state.Deleted() {
+		// A delete can't be taken back, so it has to be what the tenant asked
+		// for: a record that is to stay is not touched, whatever else is known.
+		if x.External == "" || policy.Delete(kind, other(system)).Action != mapping.Propagate {
+			return Plan{}
+		}
+		return Plan{Delete: true, External: x.External}
 	}
 	if x.External == "" {
 		if !create {
 			return Plan{}
 		}
-		want := lens.Project(state.Contact, system, true)
+		want := lens.ProjectEvent(state, system, true)
 		p := Plan{Create: true, Fields: map[string]string{}}
 		for f, v := range want.Fields {
-			if v != "" {
+			// Of an item all is said, so that it can be found again by it.
+			if v != "" || kind != canonical.KindContact {
 				p.Fields[f] = v
 			}
 		}
@@ -93,11 +114,11 @@ func Contact(state canonical.ContactEvent, system canonical.System, lens *mappin
 		}
 		return p
 	}
-	want := lens.Project(state.Contact, system, false)
+	want := lens.ProjectEvent(state, system, false)
 	p := Plan{External: x.External, Fields: map[string]string{}}
 	for f, v := range want.Fields {
 		shown, known := x.Fields[f]
-		if (!known && v == "") || shown == v || state.Sync.Held(f) {
+		if (!known && v == "") || known && lens.Same(kind, f, shown, v) || state.Sync.Held(f) {
 			continue
 		}
 		if r, ok := state.Sync.Rendered[system][f]; ok && r.Shown == shown && r.Value == v {
@@ -134,12 +155,19 @@ func Contact(state canonical.ContactEvent, system canonical.System, lens *mappin
 	return p
 }
 
+func other(system canonical.System) canonical.System {
+	if system == canonical.GHL {
+		return canonical.Novi
+	}
+	return canonical.GHL
+}
+
 // Moved reports whether a record as it was just read differs from what was
 // expected of it: somebody has changed it, and what they did has to be merged
 // before anything is written.
-func Moved(x Expected, shown mapping.Shown) bool {
+func Moved(kind canonical.Kind, lens *mapping.Lens, x Expected, shown mapping.Shown) bool {
 	for f, v := range shown.Fields {
-		if have, known := x.Fields[f]; !known && v != "" || known && have != v {
+		if have, known := x.Fields[f]; !known && v != "" || known && !lens.Same(kind, f, have, v) {
 			return true
 		}
 	}

@@ -44,6 +44,11 @@ type System struct {
 	Kept    func(id canonical.ExternalID) bool
 	// Count returns how many records there are.
 	Count func() int
+	// Items returns how many tasks, notes and appointments there are.
+	Items func() int
+	// Retired reports whether a contact is what a delete makes of it, with
+	// nothing else lost that Clobber changed.
+	Retired func(id canonical.ExternalID) bool
 }
 
 // bundle is one system with a proxy before it that can answer in its place.
@@ -85,19 +90,22 @@ func (b *bundle) answers(f func(http.ResponseWriter, *http.Request) bool) {
 	b.answer.Store(&f)
 }
 
-func contact() canonical.Contact {
-	return canonical.Contact{ID: canonical.NewID("alpine-guild", canonical.KindContact, canonical.GHL, "seed"), FirstName: "Ada", LastName: "Imhof",
-		Email: "ada.imhof@example.org", Phone: "+12025550143", JobTitle: "Guide", Address: canonical.Address{City: "Ouray"}, Tags: []string{"board", "vip; gold"}}
+func contact() canonical.Event {
+	return canonical.Event{Version: 1, Contact: canonical.Contact{ID: canonical.NewID("alpine-guild", canonical.KindContact, canonical.GHL, "seed"), FirstName: "Ada", LastName: "Imhof",
+		Email: "ada.imhof@example.org", Phone: "+12025550143", JobTitle: "Guide", Address: canonical.Address{City: "Ouray"}, Tags: []string{"board", "vip; gold"}}}
 }
 
-// planFor is what it takes to make a record of c.
-func (b *bundle) planFor(c canonical.Contact) plan.Plan {
-	return plan.Contact(canonical.ContactEvent{Version: 1, Contact: c}, b.Name, b.Lens, plan.Expected{}, true)
+// planFor is what it takes to make a record of e.
+func (b *bundle) planFor(e canonical.Event) plan.Plan {
+	return plan.For(e, b.Name, b.Lens, plan.Expected{}, true, nil)
 }
 
-func (b *bundle) create(t *testing.T, c canonical.Contact) canonical.ExternalID {
+// ref names a contact.
+func ref(id canonical.ExternalID) apply.Ref { return apply.Ref{Kind: canonical.KindContact, ID: id} }
+
+func (b *bundle) create(t *testing.T, e canonical.Event) canonical.ExternalID {
 	t.Helper()
-	readings, err := b.Create(t.Context(), c, b.planFor(c))
+	readings, err := b.Create(t.Context(), e, "", b.planFor(e))
 	if err != nil || len(readings) == 0 || readings[0].External == "" {
 		t.Fatalf("create: %+v, %v", readings, err)
 	}
@@ -118,17 +126,17 @@ func (b *bundle) shows(t *testing.T, r apply.Reading) mapping.Shown {
 func Run(t *testing.T, newSystem func(*testing.T) System) {
 	t.Run("what is created is read", func(t *testing.T) {
 		b, c := setup(t, newSystem(t)), contact()
-		r, err := b.Read(t.Context(), b.create(t, c))
+		r, err := b.Read(t.Context(), ref(b.create(t, c)))
 		if err != nil {
 			t.Fatal(err)
 		}
 		got := b.shows(t, r)
-		for f, want := range b.Lens.Project(c, b.Name, true).Fields {
+		for f, want := range b.Lens.Project(c.Contact, b.Name, true).Fields {
 			if v, covered := got.Fields[f]; covered && v != want {
 				t.Errorf("%s: got %q, want %q", f, v, want)
 			}
 		}
-		if !slices.Equal(got.Tags, c.Tags) || got.Ref != c.ID {
+		if !slices.Equal(got.Tags, c.Contact.Tags) || got.Ref != c.Contact.ID {
 			t.Errorf("got tags %q, reference %q", got.Tags, got.Ref)
 		}
 		if r.ReadBegan.IsZero() || r.Modified.IsZero() {
@@ -139,22 +147,22 @@ func Run(t *testing.T, newSystem func(*testing.T) System) {
 		b, c := setup(t, newSystem(t)), contact()
 		id := b.create(t, c)
 		b.Clobber(id)
-		now, err := b.ReadToUpdate(t.Context(), id)
+		now, err := b.ReadToUpdate(t.Context(), ref(id))
 		if err != nil {
 			t.Fatal(err)
 		}
 		tags := []string{"board", "new"}
-		readings, err := b.Update(t.Context(), c, plan.Plan{External: id, Fields: map[string]string{"job_title": "", "address.city": "Vail"},
+		readings, err := b.Update(t.Context(), c, ref(id), plan.Plan{External: id, Fields: map[string]string{"job_title": "", "address.city": "Vail"},
 			AddTags: []string{"new"}, RemoveTags: []string{"vip; gold"}, Tags: &tags}, now)
 		if err != nil || len(readings) == 0 {
 			t.Fatalf("update: %v", err)
 		}
-		r, err := b.Read(t.Context(), id)
+		r, err := b.Read(t.Context(), ref(id))
 		if err != nil {
 			t.Fatal(err)
 		}
 		got := b.shows(t, r)
-		if got.Fields["job_title"] != "" || got.Fields["address.city"] != "Vail" || got.Fields["first_name"] != "Ada" || got.Fields["email"] != c.Email || !slices.Equal(got.Tags, tags) {
+		if got.Fields["job_title"] != "" || got.Fields["address.city"] != "Vail" || got.Fields["first_name"] != "Ada" || got.Fields["email"] != c.Contact.Email || !slices.Equal(got.Tags, tags) {
 			t.Errorf("got %+v", got)
 		}
 		if !b.Kept(id) {
@@ -163,18 +171,18 @@ func Run(t *testing.T, newSystem func(*testing.T) System) {
 	})
 	t.Run("find", func(t *testing.T) {
 		b, c := setup(t, newSystem(t)), contact()
-		if _, found, err := b.Find(t.Context(), c); found || err != nil {
+		if _, found, err := b.Find(t.Context(), c, ""); found || err != nil {
 			t.Fatalf("before: %t, %v", found, err)
 		}
 		id := b.create(t, c)
-		if r, found, err := b.Find(t.Context(), c); !found || err != nil || r.External != id {
+		if r, found, err := b.Find(t.Context(), c, ""); !found || err != nil || r.External != id {
 			t.Errorf("got %+v %t %v, want %s", r, found, err, id)
 		}
 	})
 	t.Run("a second create is a duplicate that names the first", func(t *testing.T) {
 		b, c := setup(t, newSystem(t)), contact()
 		id := b.create(t, c)
-		_, err := b.Create(t.Context(), c, b.planFor(c))
+		_, err := b.Create(t.Context(), c, "", b.planFor(c))
 		var api *apierr.Error
 		if !errors.As(err, &api) || api.Class != apierr.Duplicate || api.ExistingID != string(id) {
 			t.Errorf("got %v", err)
@@ -186,12 +194,12 @@ func Run(t *testing.T, newSystem func(*testing.T) System) {
 	t.Run("an answer that got lost", func(t *testing.T) {
 		b, c := setup(t, newSystem(t)), contact()
 		b.LoseAnswers(true)
-		_, err := b.Create(t.Context(), c, b.planFor(c))
+		_, err := b.Create(t.Context(), c, "", b.planFor(c))
 		b.LoseAnswers(false)
 		if apierr.ClassOf(err) != apierr.Ambiguous {
 			t.Errorf("got %v", err)
 		}
-		if _, found, err := b.Find(t.Context(), c); !found || err != nil {
+		if _, found, err := b.Find(t.Context(), c, ""); !found || err != nil {
 			t.Errorf("it was made and is not found: %v", err)
 		}
 		if b.Count() != 1 {
@@ -200,23 +208,24 @@ func Run(t *testing.T, newSystem func(*testing.T) System) {
 	})
 	t.Run("nobody there", func(t *testing.T) {
 		b, c := setup(t, newSystem(t)), contact()
-		if _, err := b.Read(t.Context(), "nobody0000000000000"); apierr.ClassOf(err) != apierr.Gone {
+		if _, err := b.Read(t.Context(), ref("nobody0000000000000")); apierr.ClassOf(err) != apierr.Gone {
 			t.Errorf("read: %v", err)
 		}
-		now, _ := b.Read(t.Context(), b.create(t, c))
-		if _, err := b.Update(t.Context(), c, plan.Plan{External: "nobody0000000000000", Fields: map[string]string{"job_title": "x"}}, now); apierr.ClassOf(err) != apierr.Gone {
+		now, _ := b.Read(t.Context(), ref(b.create(t, c)))
+		if _, err := b.Update(t.Context(), c, ref("nobody0000000000000"), plan.Plan{External: "nobody0000000000000", Fields: map[string]string{"job_title": "x"}}, now); apierr.ClassOf(err) != apierr.Gone {
 			t.Errorf("update: %v", err)
 		}
 	})
+	t.Run("items", func(t *testing.T) { items(t, newSystem) })
 	t.Run("answers", func(t *testing.T) { answers(t, newSystem) })
 	t.Run("cancellation", func(t *testing.T) {
 		b, c := setup(t, newSystem(t)), contact()
 		ctx, cancel := context.WithCancel(t.Context())
 		b.answers(func(_ http.ResponseWriter, r *http.Request) bool { cancel(); <-r.Context().Done(); return true })
-		if _, err := b.Read(ctx, "x"); err == nil {
+		if _, err := b.Read(ctx, ref("x")); err == nil {
 			t.Error("a read that was called off has no error")
 		}
-		if _, err := b.Create(ctx, c, b.planFor(c)); err == nil {
+		if _, err := b.Create(ctx, c, "", b.planFor(c)); err == nil {
 			t.Error("a create that was called off has no error")
 		}
 	})
@@ -246,7 +255,7 @@ func answers(t *testing.T, newSystem func(*testing.T) System) {
 		t.Run(tt.name, func(t *testing.T) {
 			b, c := setup(t, newSystem(t)), contact()
 			id := b.create(t, c)
-			now, err := b.ReadToUpdate(t.Context(), id)
+			now, err := b.ReadToUpdate(t.Context(), ref(id))
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -274,9 +283,9 @@ func answers(t *testing.T, newSystem func(*testing.T) System) {
 				want := tt.read
 				if write {
 					want = tt.write
-					_, err = b.Update(t.Context(), c, plan.Plan{External: id, Fields: map[string]string{"job_title": "Ranger"}}, now)
+					_, err = b.Update(t.Context(), c, ref(id), plan.Plan{External: id, Fields: map[string]string{"job_title": "Ranger"}}, now)
 				} else {
-					_, err = b.Read(t.Context(), id)
+					_, err = b.Read(t.Context(), ref(id))
 				}
 				var api *apierr.Error
 				if !errors.As(err, &api) {

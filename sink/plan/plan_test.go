@@ -1,0 +1,97 @@
+package plan_test
+
+import (
+	"reflect"
+	"testing"
+
+	"github.com/causeway-sync/causeway/internal/mapping"
+	"github.com/causeway-sync/causeway/schemas/canonical"
+	"github.com/causeway-sync/causeway/schemas/effect"
+	"github.com/causeway-sync/causeway/sink/plan"
+)
+
+func entity(kind canonical.Kind, fields map[string]string) canonical.Event {
+	e := canonical.NewEvent(kind, canonical.NewID("alpine-guild", kind, canonical.GHL, "seed"))
+	e.Version = 1
+	for f, v := range fields {
+		e.SetField(f, v)
+	}
+	return e
+}
+
+func deleted(kind canonical.Kind) canonical.Event {
+	e := entity(kind, nil)
+	e.SetDeleted(true)
+	return e
+}
+
+func TestFor(t *testing.T) {
+	said := map[string]string{"title": "Call", "body": "The dues:\nlate"}
+	task := entity(canonical.KindTask, said)
+	rendered := task
+	rendered.Sync.Rendered = map[canonical.System]map[string]canonical.Rendering{canonical.GHL: {"due": {Shown: "2026-02-01T17:00:00Z", Value: ""}}}
+	propagate := &mapping.Policy{Deletes: map[mapping.Flow]mapping.Delete{{Kind: canonical.KindContact, System: canonical.Novi}: {Action: mapping.Propagate}}}
+	unlink := &mapping.Policy{Deletes: map[mapping.Flow]mapping.Delete{{Kind: canonical.KindTask, System: canonical.Novi}: {Action: mapping.Unlink}}}
+	off := &mapping.Policy{Off: map[mapping.Flow]bool{{Kind: canonical.KindTask, System: canonical.GHL}: true}}
+	there := plan.Expected{External: "x1"}
+	tests := []struct {
+		name   string
+		state  canonical.Event
+		x      plan.Expected
+		create bool
+		policy *mapping.Policy
+		want   plan.Plan
+	}{
+		{"an item is made with all that it says and doesn't", task, plan.Expected{}, true, nil,
+			plan.Plan{Create: true, Fields: map[string]string{"title": "Call", "body": "The dues:\nlate", "due": "", "completed": "", "assignee": ""}}},
+		{"an item that is not to be made", task, plan.Expected{}, false, nil, plan.Plan{}},
+		{"a flow that is off", task, plan.Expected{}, true, off, plan.Plan{}},
+		{"what differs", task, plan.Expected{External: "x1", Fields: map[string]string{"title": "Mail", "body": "The dues:\nlate"}}, true, nil,
+			plan.Plan{External: "x1", Fields: map[string]string{"title": "Call"}}},
+		{"what reads the same is no difference", task, plan.Expected{External: "x1", Fields: map[string]string{"title": "Call", "body": "The dues: \r\nlate\r\n"}}, true, nil,
+			plan.Plan{External: "x1", Fields: map[string]string{}}},
+		{"what is shown for an empty due date", rendered, plan.Expected{External: "x1", Fields: map[string]string{"title": "Call", "body": "The dues: \r\nlate\r\n", "due": "2026-02-01T17:00:00Z"}}, true, nil,
+			plan.Plan{External: "x1", Fields: map[string]string{}}},
+		{"a record that somebody took away is not made again", task, plan.Expected{External: "x1", Gone: true}, true, nil, plan.Plan{}},
+		{"an item that is deleted", deleted(canonical.KindTask), there, true, nil, plan.Plan{Delete: true, External: "x1"}},
+		{"one that is deleted and has no record", deleted(canonical.KindTask), plan.Expected{}, true, nil, plan.Plan{}},
+		{"one that is deleted and gone", deleted(canonical.KindTask), plan.Expected{External: "x1", Gone: true}, true, nil, plan.Plan{}},
+		{"one that is deleted, where it is to stay", deleted(canonical.KindTask), there, true, unlink, plan.Plan{}},
+		{"a contact that is deleted stays unless somebody said otherwise", deleted(canonical.KindContact), there, true, nil, plan.Plan{}},
+		{"a contact that is deleted", deleted(canonical.KindContact), there, true, propagate, plan.Plan{Delete: true, External: "x1"}},
+		{"an appointment is GHL's own", entity(canonical.KindAppointment, said), plan.Expected{}, true, nil, plan.Plan{}},
+		{"an appointment that is deleted is GHL's own", deleted(canonical.KindAppointment), there, true, nil, plan.Plan{}},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			got := plan.For(tt.state, canonical.GHL, mapping.Association("US"), tt.x, tt.create, tt.policy)
+			if !reflect.DeepEqual(got, tt.want) {
+				t.Errorf("got %+v, want %+v", got, tt.want)
+			}
+			if wantEmpty := !tt.want.Create && !tt.want.Delete && len(tt.want.Fields) == 0; got.Empty() != wantEmpty {
+				t.Errorf("Empty is %t", got.Empty())
+			}
+		})
+	}
+}
+
+func TestExpectAfterAWrite(t *testing.T) {
+	task := entity(canonical.KindTask, nil)
+	tests := []struct {
+		name string
+		last effect.Effect
+		want plan.Expected
+	}{
+		{"it was made", effect.Effect{State: effect.Done, External: "x1", Wrote: map[string]string{"title": "Call"}}, plan.Expected{External: "x1", Fields: map[string]string{"title": "Call"}}},
+		{"the next write came to nothing", effect.Effect{State: effect.Failed, External: "x1"}, plan.Expected{External: "x1"}},
+		{"the record that is there is to be adopted", effect.Effect{State: effect.Failed}, plan.Expected{}},
+		{"it was deleted", effect.Effect{State: effect.Done, External: "x1", Delete: true}, plan.Expected{External: "x1", Gone: true}},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			if got := plan.Expect(task, canonical.GHL, tt.last); !reflect.DeepEqual(got, tt.want) {
+				t.Errorf("got %+v, want %+v", got, tt.want)
+			}
+		})
+	}
+}

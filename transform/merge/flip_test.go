@@ -31,7 +31,7 @@ func TestHeldIsLeftAlone(t *testing.T) {
 	w.observe(canonical.GHL)
 	w.deliver(0, false)
 	next := func(state canonical.ContactEvent) plan.Plan {
-		return plan.Contact(state, canonical.Novi, lens, plan.Expect(state, canonical.Novi, w.last[canonical.Novi]), false)
+		return plan.For(state, canonical.Novi, lens, plan.Expect(state, canonical.Novi, w.last[canonical.Novi]), false, nil)
 	}
 	p := next(w.state)
 	if len(p.Fields) > 0 || !slices.Equal(p.AddTags, []string{"vip"}) || len(p.RemoveTags) > 0 || !slices.Equal(*p.Tags, []string{"vip"}) {

@@ -171,11 +171,11 @@ func (w *world) write(s canonical.System) bool {
 		return false
 	}
 	x := plan.Expect(w.state, s, w.last[s])
-	p := plan.Contact(w.state, s, w.policy.Lens, x, false)
+	p := plan.For(w.state, s, w.policy.Lens, x, false, nil)
 	if p.Empty() {
 		return false
 	}
-	if plan.Moved(x, w.look(s, observation.Fetch).Shown) {
+	if plan.Moved(canonical.KindContact, w.policy.Lens, x, w.look(s, observation.Fetch).Shown) {
 		w.observe(s)
 		return false
 	}

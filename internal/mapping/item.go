@@ -62,14 +62,6 @@ func (l *Lens) ActivityType(kind canonical.Kind) string {
 	return ActivityTypes[kind]
 }
 
-// bindings returns the bindings of a kind.
-func (l *Lens) bindings(kind canonical.Kind) []Binding {
-	if kind == canonical.KindContact {
-		return l.Bindings
-	}
-	return l.itemBindings(kind)
-}
-
 // BindingOf returns the binding of a kind's field.
 func (l *Lens) BindingOf(kind canonical.Kind, field string) (Binding, bool) {
 	if kind == canonical.KindContact {

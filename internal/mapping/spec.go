@@ -388,8 +388,8 @@ func (b Binding) check() error {
 		return fmt.Errorf("convert: it is yes or no, so it takes bool or dnd")
 	case b.Authority == OptOut && b.Convert != Bool && b.Convert != DND:
 		return fmt.Errorf("authority: opt_out is for what is yes or no")
-	case b.Authority == Union && b.Convert != List:
-		return fmt.Errorf("authority: union is for convert: list")
+	case b.Authority == Union && b.Convert != List && b.Convert != Text && b.Convert != "":
+		return fmt.Errorf("authority: union is for convert: list and text")
 	case b.GHL.Path != "" && ghlDND != (b.Convert == DND):
 		return fmt.Errorf("convert: dnd and a GHL path of dndSettings go together")
 	case b.GHL.Write != Never && !ghlDND && !strings.HasPrefix(b.GHL.Path, CustomPath) && strings.Contains(b.GHL.Path, "."):

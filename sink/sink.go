@@ -39,9 +39,9 @@ type Tenant struct {
 	// none, and nothing is written there.
 	GHL  *ghlapi.Client
 	Novi *noviapi.Client
-	// CreateGHL and CreateNovi say whether contacts are made there that the
+	// CreateGHL and CreateNovi say which contacts are made there that the
 	// system has no record of. A Novi member is a QuickBooks customer.
-	CreateGHL, CreateNovi bool
+	CreateGHL, CreateNovi mapping.Condition
 	// Workers is how many entities are written at once at each destination; 0
 	// means 8.
 	Workers int
@@ -55,7 +55,7 @@ func Run(ctx context.Context, cfg Config) error {
 		if err := t.Lens.Check(); err != nil {
 			return fmt.Errorf("tenant %s: %w", t.Name, err)
 		}
-		start := func(system canonical.System, d apply.Destination, create bool) {
+		start := func(system canonical.System, d apply.Destination, create mapping.Condition) {
 			c := apply.New(apply.Config{
 				Bus: cfg.Bus, Clock: cfg.Clock, Rand: rand.New(rand.NewPCG(cfg.Rand.Uint64(), cfg.Rand.Uint64())), Logger: cfg.Logger,
 				System: system, Tenant: t.Name, Lens: t.Lens, Destination: d, Create: create, Workers: t.Workers,

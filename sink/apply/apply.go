@@ -78,8 +78,8 @@ type Config struct {
 	Tenant      canonical.Tenant
 	Lens        *mapping.Lens
 	Destination Destination
-	// Create says whether contacts that the system has no record of are made.
-	Create bool
+	// Create says which contacts that the system has no record of are made.
+	Create mapping.Condition
 	// Fresh is how old a base may be for a write without a read before it; 0
 	// means 30 s.
 	Fresh time.Duration
@@ -180,7 +180,14 @@ func (t *task) run(ctx context.Context) error {
 		}
 	}
 	x := plan.Expect(t.state, t.cfg.System, t.last)
-	p := plan.Contact(t.state, t.cfg.System, t.cfg.Lens, x, t.cfg.Create)
+	create := false
+	if x.External == "" {
+		var err error
+		if create, err = t.cfg.Create.Holds(t.state.Contact); err != nil {
+			return bus.Terminate(fmt.Errorf("create %s contact: %w", t.cfg.System, err))
+		}
+	}
+	p := plan.Contact(t.state, t.cfg.System, t.cfg.Lens, x, create)
 	if p.Empty() {
 		return nil
 	}

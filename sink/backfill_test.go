@@ -70,10 +70,14 @@ func TestNothingIsWrittenBeforeTheBackfill(t *testing.T) {
 		t.Fatal(err)
 	}
 
+	always, err := mapping.NewCondition("always")
+	if err != nil {
+		t.Fatal(err)
+	}
 	clk := asking{waits: make(chan struct{})}
 	bustest.Go(t, func(ctx context.Context) error {
 		return sink.Run(ctx, sink.Config{Bus: c, Clock: clk, Rand: rand.NewPCG(1, 1), Logger: zerolog.Nop(),
-			Tenants: []sink.Tenant{{Name: "a", Lens: mapping.Association("US"), Novi: client, CreateNovi: true, Backfill: true}}})
+			Tenants: []sink.Tenant{{Name: "a", Lens: mapping.Association("US"), Novi: client, CreateNovi: always, Backfill: true}}})
 	})
 	cursors, err := c.Bucket(t.Context(), streams.CURSORS)
 	if err != nil {

@@ -27,8 +27,8 @@ func FromFile(file *config.File, b bus.Bus, clk clock.Clock, random rand.Source,
 		if tenant.Novi, err = maker.Novi(t); err != nil {
 			return Config{}, err
 		}
-		tenant.CreateGHL = t.GHL != nil && t.GHL.Create == "always"
-		tenant.CreateNovi = t.Novi != nil && t.Novi.Create == "always"
+		tenant.Policy = t.Policy()
+		tenant.CreateGHL, tenant.CreateNovi = t.Policy().CreateGHL, t.Policy().CreateNovi
 		cfg.Tenants = append(cfg.Tenants, tenant)
 	}
 	return cfg, nil

@@ -39,9 +39,9 @@ type Tenant struct {
 	// none, and nothing is written there.
 	GHL  *ghlapi.Client
 	Novi *noviapi.Client
-	// CreateGHL and CreateNovi say whether contacts are made there that the
+	// CreateGHL and CreateNovi say which contacts are made there that the
 	// system has no record of. A Novi member is a QuickBooks customer.
-	CreateGHL, CreateNovi bool
+	CreateGHL, CreateNovi mapping.Condition
 	// Backfill says that ingest reads each system whole at first. Nothing is
 	// written to a system before: what is not known yet would be made twice.
 	Backfill bool
@@ -61,7 +61,7 @@ func Run(ctx context.Context, cfg Config) error {
 		if err := t.Lens.Check(); err != nil {
 			return fmt.Errorf("tenant %s: %w", t.Name, err)
 		}
-		start := func(system canonical.System, d apply.Destination, create bool) {
+		start := func(system canonical.System, d apply.Destination, create mapping.Condition) {
 			var ready func(context.Context) error
 			if t.Backfill {
 				ready = func(ctx context.Context) error { return backfilled(ctx, cfg, system, t.Name) }

@@ -12,7 +12,7 @@ import (
 func FromFile(file *config.File, b bus.Bus, logger zerolog.Logger) Config {
 	cfg := Config{Bus: b, Logger: logger, Tenants: map[canonical.Tenant]Policy{}}
 	for _, t := range file.Tenants {
-		cfg.Tenants[t.Name] = Policy{Lens: t.Lens()}
+		cfg.Tenants[t.Name] = Policy{Lens: t.Lens(), Rules: t.Policy()}
 	}
 	return cfg
 }

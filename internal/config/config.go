@@ -8,8 +8,10 @@
 package config
 
 import (
+	"crypto/sha256"
 	"errors"
 	"fmt"
+	"hash"
 	"net/url"
 	"os"
 	"path/filepath"
@@ -28,8 +30,12 @@ type File struct {
 	Ingest  Ingest   `yaml:"ingest"`
 	Share   Share    `yaml:"budget_share"`
 	Tenants []Tenant `yaml:"tenants"`
+	// TenantsDir is a directory beside the file; each <slug>.yaml in it is one
+	// more tenant, whose name is the file's.
+	TenantsDir string `yaml:"tenants_dir"`
 
 	path string
+	sum  [sha256.Size]byte // of everything that was read; see Watch
 }
 
 // NATS says how to reach the broker.
@@ -77,9 +83,13 @@ type Tenant struct {
 	Backfill *bool `yaml:"backfill"`
 	// Workers is how many records a stage works on at once. Default 8.
 	Workers int `yaml:"workers"`
-	// CustomFields that both systems have.
-	CustomFields []CustomField `yaml:"custom_fields"`
-	Tags         Tags          `yaml:"tags"`
+	// Template is what Mapping is laid over. Default association.
+	Template string `yaml:"template"`
+	// Mapping is the tenant's own: where fields live, and what was decided.
+	Mapping mapping.Spec `yaml:"mapping"`
+
+	lens   *mapping.Lens
+	policy *mapping.Policy
 }
 
 // GHL is a location.
@@ -88,8 +98,8 @@ type GHL struct {
 	Token    Secret `yaml:"token"`
 	// BaseURL of the API. Default https://services.leadconnectorhq.com.
 	BaseURL string `yaml:"base_url"`
-	// Create says whether contacts are made for members: always (default) or
-	// never.
+	// Create is short for mapping.contact.create_when.ghl, which says for which
+	// members contacts are made. Default always.
 	Create string `yaml:"create"`
 	// Poll is the interval of the search for changes. Default 1m; 0s means
 	// never.
@@ -101,8 +111,9 @@ type GHL struct {
 type Novi struct {
 	BaseURL string `yaml:"base_url"`
 	Key     Secret `yaml:"key"`
-	// Create says whether members are made for GHL contacts: always or never.
-	// There is no default: a member is a QuickBooks customer.
+	// Create is short for mapping.contact.create_when.novi, which says for which
+	// GHL contacts members are made: always, never, or a condition. There is no
+	// default: a member is a QuickBooks customer.
 	Create string `yaml:"create"`
 	// WebhookToken is the secret at the end of the webhook URL; unset means
 	// that the tenant has no Novi webhooks.
@@ -140,20 +151,6 @@ type Window struct {
 	Per   time.Duration `yaml:"per"`
 }
 
-// CustomField is a value that both systems have a custom field for.
-type CustomField struct {
-	Name string `yaml:"name"` // the canonical name
-	GHL  string `yaml:"ghl"`  // the field's key, such as contact.shirt_size
-	Novi string `yaml:"novi"` // the field's name
-}
-
-// Tags override how tags travel to Novi.
-type Tags struct {
-	NoviField   string `yaml:"novi_field"`
-	Separator   string `yaml:"separator"`
-	GroupPrefix string `yaml:"group_prefix"`
-}
-
 // Secret is a reference to a secret.
 type Secret string
 
@@ -163,28 +160,87 @@ var (
 	noviLimits = Limits{Windows: []Window{{20, time.Second}, {600, time.Minute}}, Daily: 100_000}
 )
 
-// Load reads and checks a file and fills in the defaults.
+// Load reads and checks a file, and those of its tenants, and fills in the
+// defaults.
 func Load(path string) (*File, error) {
+	f := &File{path: path}
+	sum := sha256.New()
+	text, err := decode(path, f, sum)
+	if err != nil {
+		return nil, err
+	}
+	seen := map[canonical.Tenant]bool{}
+	if err := f.complete(seen); err != nil {
+		return nil, located(path, text, err)
+	}
+	files, err := tenantFiles(f.Beside(f.TenantsDir))
+	if err != nil {
+		return nil, located(path, text, fmt.Errorf("tenants_dir: %w", err))
+	}
+	for _, file := range files {
+		t := Tenant{}
+		text, err := decode(file, &t, sum)
+		if err != nil {
+			return nil, err
+		}
+		if t.Name != "" {
+			return nil, located(file, text, errors.New("name: a tenant's name is its file's"))
+		}
+		t.Name = canonical.Tenant(strings.TrimSuffix(filepath.Base(file), ".yaml"))
+		if err := first(nameError(t.Name, seen), t.complete()); err != nil {
+			return nil, located(file, text, err)
+		}
+		f.Tenants = append(f.Tenants, t)
+	}
+	if len(f.Tenants) == 0 {
+		return nil, located(path, text, errors.New("tenants: there are none"))
+	}
+	sum.Sum(f.sum[:0])
+	return f, nil
+}
+
+// tenantFiles returns the tenants' files in dir, sorted; none for "".
+func tenantFiles(dir string) ([]string, error) {
+	if dir == "" {
+		return nil, nil
+	}
+	entries, err := os.ReadDir(dir)
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", dir, bare(err))
+	}
+	var files []string
+	for _, e := range entries {
+		if !e.IsDir() && filepath.Ext(e.Name()) == ".yaml" && !strings.HasPrefix(e.Name(), ".") {
+			files = append(files, filepath.Join(dir, e.Name()))
+		}
+	}
+	return files, nil
+}
+
+// bare is err without the path that it is about.
+func bare(err error) error {
+	var pathErr *os.PathError
+	if errors.As(err, &pathErr) {
+		return pathErr.Err
+	}
+	return err
+}
+
+// decode reads a file into v, and its path and text into sum.
+func decode(path string, v any, sum hash.Hash) ([]byte, error) {
 	text, err := os.ReadFile(path)
 	if err != nil {
-		var pathErr *os.PathError
-		if errors.As(err, &pathErr) {
-			err = pathErr.Err
-		}
-		return nil, fmt.Errorf("%s: %w", path, err)
+		return nil, fmt.Errorf("%s: %w", path, bare(err))
 	}
-	f := &File{path: path}
-	if err := yaml.UnmarshalWithOptions(text, f, yaml.Strict()); err != nil {
+	_, _ = fmt.Fprintf(sum, "%s\x00%d\x00%s", path, len(text), text) // a hash takes everything
+	if err := yaml.UnmarshalWithOptions(text, v, yaml.Strict()); err != nil {
 		var y yaml.Error
 		if errors.As(err, &y) && y.GetToken() != nil {
 			return nil, fmt.Errorf("%s:%d: %s", path, y.GetToken().Position.Line, y.GetMessage())
 		}
 		return nil, fmt.Errorf("%s: %s", path, firstLine(err.Error()))
 	}
-	if err := f.complete(); err != nil {
-		return nil, fmt.Errorf("%s: %w", path, err)
-	}
-	return f, nil
+	return text, nil
 }
 
 func firstLine(s string) string {
@@ -192,7 +248,7 @@ func firstLine(s string) string {
 	return s
 }
 
-func (f *File) complete() error {
+func (f *File) complete(seen map[canonical.Tenant]bool) error {
 	orDefault(&f.NATS.URL, "nats://127.0.0.1:4222")
 	if f.Share == (Share{}) {
 		f.Share = Share{0.5, 0.5}
@@ -200,24 +256,27 @@ func (f *File) complete() error {
 	if f.Share.Ingest <= 0 || f.Share.Sink <= 0 || f.Share.Ingest+f.Share.Sink > 1 {
 		return errors.New("budget_share: ingest and sink have to be above 0 and together at most 1")
 	}
-	if len(f.Tenants) == 0 {
-		return errors.New("tenants: there are none")
-	}
-	seen := map[canonical.Tenant]bool{}
 	for i := range f.Tenants {
 		t := &f.Tenants[i]
 		key := fmt.Sprintf("tenants[%d]", i)
-		if !canonical.ValidTenant(t.Name) {
-			return fmt.Errorf("%s.name: %q is not a slug of a-z, 0-9 and '-'", key, t.Name)
+		if err := nameError(t.Name, seen); err != nil {
+			return fmt.Errorf("%s.%w", key, err)
 		}
-		if seen[t.Name] {
-			return fmt.Errorf("%s.name: %q is taken", key, t.Name)
-		}
-		seen[t.Name] = true
 		if err := t.complete(); err != nil {
 			return fmt.Errorf("%s (%s).%w", key, t.Name, err)
 		}
 	}
+	return nil
+}
+
+func nameError(name canonical.Tenant, seen map[canonical.Tenant]bool) error {
+	switch {
+	case !canonical.ValidTenant(name):
+		return fmt.Errorf("name: %q is not a slug of a-z, 0-9 and '-'", name)
+	case seen[name]:
+		return fmt.Errorf("name: %q is taken", name)
+	}
+	seen[name] = true
 	return nil
 }
 
@@ -238,13 +297,12 @@ func (t *Tenant) complete() error {
 	}
 	if g := t.GHL; g != nil {
 		orDefault(&g.BaseURL, "https://services.leadconnectorhq.com")
-		orDefault(&g.Create, "always")
 		pollDefault(&g.Poll, time.Minute)
 		if g.Location == "" {
 			return errors.New("ghl.location: is missing")
 		}
 		if err := first(
-			g.Token.check("ghl.token", true), checkURL("ghl.base_url", g.BaseURL), checkCreate("ghl.create", g.Create), g.Limits.complete("ghl.limits", ghlLimits)); err != nil {
+			g.Token.check("ghl.token", true), checkURL("ghl.base_url", g.BaseURL), g.Limits.complete("ghl.limits", ghlLimits)); err != nil {
 			return err
 		}
 	}
@@ -254,29 +312,55 @@ func (t *Tenant) complete() error {
 		if _, err := time.LoadLocation(n.Timezone); err != nil {
 			return fmt.Errorf("novi.timezone: %q is no IANA time zone", n.Timezone)
 		}
-		if n.Create == "" {
-			return errors.New("novi.create: has to be said: always or never; a Novi member is a QuickBooks customer, so there is no default")
-		}
 		if (n.Paths.Members == "") != (n.Paths.Member == "") {
 			return errors.New("novi.paths: members and member go together")
 		}
 		if err := first(
 			n.Key.check("novi.key", true), n.WebhookToken.check("novi.webhook_token", false), n.WebhookSecret.check("novi.webhook_secret", false),
-			checkURL("novi.base_url", n.BaseURL), checkCreate("novi.create", n.Create), n.Limits.complete("novi.limits", noviLimits)); err != nil {
+			checkURL("novi.base_url", n.BaseURL), n.Limits.complete("novi.limits", noviLimits)); err != nil {
 			return err
 		}
 	}
-	names := map[string]bool{}
-	for i, c := range t.CustomFields {
-		switch {
-		case c.Name == "" || c.GHL == "" || c.Novi == "":
-			return fmt.Errorf("custom_fields[%d]: name, ghl and novi are all needed", i)
-		case names[c.Name]:
-			return fmt.Errorf("custom_fields[%d]: %q is bound twice", i, canonical.CustomPrefix+c.Name)
-		}
-		names[c.Name] = true
+	return t.mapping()
+}
+
+// mapping builds the lens and the policy.
+func (t *Tenant) mapping() error {
+	template, err := mapping.Template(t.Template)
+	if err != nil {
+		return fmt.Errorf("template: %w", err)
 	}
-	return t.Lens().Check()
+	own := t.Mapping
+	short := func(key, said string, when *string) error {
+		switch {
+		case said == "":
+			return nil
+		case *when != "":
+			return fmt.Errorf("%s: mapping.contact.create_when says it too", key)
+		}
+		*when = said
+		if _, err := mapping.NewCondition(said); err != nil {
+			return fmt.Errorf("%s: %w", key, err)
+		}
+		return nil
+	}
+	if t.GHL != nil {
+		err = short("ghl.create", t.GHL.Create, &own.Contact.CreateWhen.GHL)
+	}
+	if t.Novi != nil && err == nil {
+		err = short("novi.create", t.Novi.Create, &own.Contact.CreateWhen.Novi)
+	}
+	if err != nil {
+		return err
+	}
+	spec := template.With(own)
+	if t.Novi != nil && spec.Contact.CreateWhen.Novi == "" {
+		return errors.New("novi.create: has to be said here or in mapping.contact.create_when: always, never or a condition; a Novi member is a QuickBooks customer, so there is no default")
+	}
+	if t.lens, t.policy, err = spec.Build(t.Region); err != nil {
+		return fmt.Errorf("mapping.%w", err)
+	}
+	return nil
 }
 
 func first(errs ...error) error {
@@ -305,13 +389,6 @@ func checkURL(key, v string) error {
 	u, err := url.Parse(v)
 	if err != nil || (u.Scheme != "http" && u.Scheme != "https") || u.Host == "" {
 		return fmt.Errorf("%s: %q is no http or https URL", key, v)
-	}
-	return nil
-}
-
-func checkCreate(key, v string) error {
-	if v != "always" && v != "never" {
-		return fmt.Errorf("%s: %q is neither always nor never", key, v)
 	}
 	return nil
 }
@@ -377,21 +454,9 @@ func (f *File) Beside(path string) string {
 	return filepath.Join(filepath.Dir(f.path), path)
 }
 
-// Lens is the tenant's mapping: the association's, with the tenant's own
-// custom fields and tag rules.
-func (t *Tenant) Lens() *mapping.Lens {
-	custom := make([]mapping.Custom, len(t.CustomFields))
-	for i, c := range t.CustomFields {
-		custom[i] = mapping.Custom{Name: c.Name, GHL: c.GHL, Novi: c.Novi}
-	}
-	l := mapping.Association(t.Region, custom...)
-	orSet := func(v *string, own string) {
-		if own != "" {
-			*v = own
-		}
-	}
-	orSet(&l.Tags.NoviField, t.Tags.NoviField)
-	orSet(&l.Tags.Separator, t.Tags.Separator)
-	orSet(&l.Tags.GroupPrefix, t.Tags.GroupPrefix)
-	return l
-}
+// Lens is where the tenant's fields live. It is shared, and not to be changed.
+func (t *Tenant) Lens() *mapping.Lens { return t.lens }
+
+// Policy is what the tenant has decided beside that. It is shared, and not to
+// be changed.
+func (t *Tenant) Policy() *mapping.Policy { return t.policy }

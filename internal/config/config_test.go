@@ -22,6 +22,9 @@ const good = `tenants:
       create: never
 `
 
+// mapped is a contact mapping in flow style, to go after good.
+func mapped(contact string) string { return "    mapping: {contact: {" + contact + "}}\n" }
+
 func write(t *testing.T, text string) string {
 	t.Helper()
 	path := filepath.Join(t.TempDir(), "causeway.yaml")
@@ -38,7 +41,7 @@ func TestDefaults(t *testing.T) {
 	}
 	tenant := f.Tenants[0]
 	if f.NATS.URL != "nats://127.0.0.1:4222" || f.Share.Ingest != 0.5 || *tenant.GHL.Poll != time.Minute || *tenant.Novi.Poll != 5*time.Minute ||
-		tenant.GHL.Create != "always" || !*tenant.Backfill || tenant.GHL.Limits.Windows[0].Calls != 100 || tenant.Novi.Limits.Daily != 100_000 {
+		tenant.Policy().CreateGHL.String() != "always" || tenant.Policy().CreateNovi.String() != "never" || !*tenant.Backfill || tenant.GHL.Limits.Windows[0].Calls != 100 || tenant.Novi.Limits.Daily != 100_000 {
 		t.Errorf("got %+v %+v %+v", f, tenant.GHL, tenant.Novi)
 	}
 }
@@ -73,7 +76,7 @@ func TestErrors(t *testing.T) {
 		{"no region", good + "    region: Switzerland\n", "region"},
 		{"limits of nothing", good + "      limits: {windows: [{calls: 0, per: 1s}]}\n", "novi.limits.windows[0]"},
 		{"shares over 1", good + "budget_share: {ingest: 0.7, sink: 0.7}\n", "budget_share"},
-		{"a field bound twice", good + "    custom_fields: [{name: size, ghl: a, novi: b}, {name: size, ghl: c, novi: d}]\n", "custom.size"},
+		{"a field bound twice", good + mapped("fields: {custom.size: {ghl: a}, custom.size: {ghl: b}}"), "custom.size"},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
@@ -124,12 +127,15 @@ func TestSecrets(t *testing.T) {
 }
 
 func TestLens(t *testing.T) {
-	f, err := config.Load(write(t, good+"    region: CH\n    tags: {novi_field: Tags, separator: '|'}\n    custom_fields: [{name: size, ghl: contact.size, novi: Size}]\n"))
+	f, err := config.Load(write(t, good+"    region: CH\n"+mapped(`fields: {custom.size: {ghl: "custom:contact.size", novi: "custom:Size"}, first_name: null}, tags: {novi_field: Tags, separator: '|'}`)))
 	if err != nil {
 		t.Fatal(err)
 	}
 	l := f.Tenants[0].Lens()
 	if b, ok := l.Binding(canonical.CustomPrefix + "size"); !ok || b.Novi.Path != "custom:Size" || l.Region != "CH" || l.Tags.NoviField != "Tags" || l.Tags.Separator != "|" {
 		t.Errorf("got %+v", l)
+	}
+	if _, ok := l.Binding("first_name"); ok {
+		t.Error("a field that was taken away is there")
 	}
 }

@@ -221,8 +221,10 @@ tenants:
       limits:
         windows: [{calls: %d, per: 1s}, {calls: %d, per: 1m}]
         daily: %d
-    custom_fields:
-      - {name: shirt_size, ghl: contact.shirt_size, novi: Shirt size}
+    mapping:
+      contact:
+        fields:
+          custom.shirt_size: {ghl: "custom:contact.shirt_size", novi: "custom:Shirt size"}
 `
 
 // Close stops the simulators.

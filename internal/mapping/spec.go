@@ -270,7 +270,7 @@ func (s Spec) Build(region string) (*Lens, *Policy, error) {
 	}
 	c := s.Contact
 	l := &Lens{
-		Region: region, GHLRef: text(c.Reference.GHL), NoviRef: text(c.Reference.Novi),
+		Region: region, Users: tables["users"], GHLRef: text(c.Reference.GHL), NoviRef: text(c.Reference.Novi),
 		Tags: TagRules{NoviField: text(c.Tags.NoviField), Separator: text(c.Tags.Separator), GroupPrefix: text(c.Tags.GroupPrefix)},
 	}
 	for _, name := range slices.Sorted(maps.Keys(c.Fields)) {

@@ -91,12 +91,13 @@ type Config struct {
 	Tenant      canonical.Tenant
 	Lens        *mapping.Lens
 	Destination Destination
-	// Create says whether contacts that the system has no record of are made.
-	Create bool
+	// Create says which contacts that the system has no record of are made.
+	Create mapping.Condition
 	// Ready, if set, returns when writing may begin, or with an error when ctx
 	// is done.
 	Ready func(ctx context.Context) error
-	// Policy says which flows are switched off; nil means none.
+	// Policy says which flows are switched off and what a delete does; nil
+	// means the defaults.
 	Policy *mapping.Policy
 	// Fresh is how old a base may be for a write without a read before it; 0
 	// means 30 s.
@@ -240,7 +241,14 @@ func (t *task) run(ctx context.Context) error {
 		}
 	}
 	x := plan.Expect(t.state, t.cfg.System, t.last)
-	p := plan.For(t.state, t.cfg.System, t.cfg.Lens, x, t.cfg.Create || t.kind != canonical.KindContact, t.cfg.Policy)
+	create := t.kind != canonical.KindContact
+	if !create && x.External == "" {
+		var err error
+		if create, err = t.cfg.Create.Holds(t.state.Contact); err != nil {
+			return bus.Terminate(fmt.Errorf("create %s contact: %w", t.cfg.System, err))
+		}
+	}
+	p := plan.For(t.state, t.cfg.System, t.cfg.Lens, x, create, t.cfg.Policy)
 	switch {
 	case p.Empty():
 		return nil

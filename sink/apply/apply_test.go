@@ -160,7 +160,7 @@ func setup(t *testing.T) *bundle {
 // sink starts a controller.
 func (b *bundle) sink(seed uint64) (stop func()) {
 	return bustest.Go(b.t, apply.New(apply.Config{Bus: b.Conn, Clock: clock.System{}, Rand: rand.New(rand.NewPCG(seed, 1)), Logger: zerolog.Nop(),
-		System: canonical.Novi, Tenant: tenant, Lens: mapping.Association("US"), Destination: b.site, Create: true}).Run)
+		System: canonical.Novi, Tenant: tenant, Lens: mapping.Association("US"), Destination: b.site, Create: mapping.ForAll}).Run)
 }
 
 // ghlShows publishes that GHL shows a contact.
@@ -338,7 +338,7 @@ func TestKilledBetweenCreateAndItsRecord(t *testing.T) {
 	// one's connection lives.
 	c := streams.Sink(canonical.Novi, tenant)
 	other := apply.New(apply.Config{Bus: renamed{b.Conn}, Clock: clock.System{}, Rand: rand.New(rand.NewPCG(2, 1)), Logger: zerolog.Nop(),
-		System: canonical.Novi, Tenant: tenant, Lens: mapping.Association("US"), Destination: b.site, Create: true})
+		System: canonical.Novi, Tenant: tenant, Lens: mapping.Association("US"), Destination: b.site, Create: mapping.ForAll})
 	c.Durable += "-2"
 	if err := b.EnsureConsumer(t.Context(), c); err != nil {
 		t.Fatal(err)

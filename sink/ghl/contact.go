@@ -110,7 +110,7 @@ func (d contacts) create(ctx context.Context, e canonical.Event, _ canonical.Ext
 	if err != nil {
 		return nil, err
 	}
-	body, _ := d.lens.GHLBody(p.Fields, ids)
+	body, _ := d.lens.Of(e.Contact).GHLBody(p.Fields, ids)
 	if ref := d.lens.GHLRefField(e.Contact.ID, ids); ref != nil {
 		custom, _ := body["customFields"].([]map[string]any)
 		body["customFields"] = append(custom, ref)
@@ -126,16 +126,16 @@ func (d contacts) create(ctx context.Context, e canonical.Event, _ canonical.Ext
 }
 
 // update writes the fields with one PUT and the tags with one POST and one
-// DELETE, as far as there are any. A field whose custom field the location
-// does not have is an error that names it, after the rest was written.
-func (d contacts) update(ctx context.Context, _ canonical.Event, ref apply.Ref, p plan.Plan, _ apply.Reading) ([]apply.Reading, error) {
+// DELETE, as far as there are any. A field that can't be written is an error
+// that names it, after the rest was written.
+func (d contacts) update(ctx context.Context, e canonical.Event, ref apply.Ref, p plan.Plan, _ apply.Reading) ([]apply.Reading, error) {
 	ids, err := d.fields(ctx)
 	if err != nil {
 		return nil, err
 	}
 	id := string(ref.ID)
 	var out []apply.Reading
-	body, skipped := d.lens.GHLBody(p.Fields, ids)
+	body, skipped := d.lens.Of(e.Contact).GHLBody(p.Fields, ids)
 	if len(body) > 0 {
 		r, err := d.client.UpdateContact(ctx, budget.Live, id, body)
 		if err != nil {
@@ -165,7 +165,7 @@ func (d contacts) update(ctx context.Context, _ canonical.Event, ref apply.Ref, 
 	}
 	if len(skipped) > 0 {
 		return out, &apierr.Error{System: "ghl", Op: "update contact", Class: apierr.Invalid,
-			Message: fmt.Sprintf("the location lacks the custom fields of %v", skipped)}
+			Message: fmt.Sprintf("the location lacks the custom fields of %v, or the mapping has no spelling for their values", skipped)}
 	}
 	return out, nil
 }

@@ -139,16 +139,20 @@ func (d contacts) newMember(c canonical.Contact, p plan.Plan, name string) (json
 	if err != nil {
 		return nil, err
 	}
-	return d.lens.NoviOverlay(raw, p.Fields, p.Tags)
+	body, err := d.lens.Of(c).NoviOverlay(raw, p.Fields, p.Tags)
+	if err != nil {
+		return nil, &apierr.Error{System: "novi", Op: "create member", Class: apierr.Invalid, Message: err.Error(), Err: err}
+	}
+	return body, nil
 }
 
 // update lays p over the member as just read and writes it back whole, then
 // reads what it came to.
-func (d contacts) update(ctx context.Context, _ canonical.Event, ref apply.Ref, p plan.Plan, now apply.Reading) ([]apply.Reading, error) {
+func (d contacts) update(ctx context.Context, e canonical.Event, ref apply.Ref, p plan.Plan, now apply.Reading) ([]apply.Reading, error) {
 	if len(now.Record) == 0 {
 		return nil, errors.New("update novi member: the member was not read first")
 	}
-	body, err := d.lens.NoviOverlay(now.Record, p.Fields, p.Tags)
+	body, err := d.lens.Of(e.Contact).NoviOverlay(now.Record, p.Fields, p.Tags)
 	if err != nil {
 		return nil, &apierr.Error{System: "novi", Op: "update member", Class: apierr.Invalid, Message: err.Error(), Err: err}
 	}

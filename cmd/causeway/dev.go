@@ -28,6 +28,7 @@ type devCmd struct {
 	Limits    int           `help:"Multiply both systems' call limits, at the simulators and in the configuration alike. 1 is the real ones. Default 1, with --exit 20." placeholder:"N"`
 	Pace      time.Duration `help:"Time between two changes of --exit." default:"50ms"`
 	Poll      time.Duration `help:"Interval of the polls that heal lost webhooks." default:"2s"`
+	Items     bool          `help:"People write tasks and notes too." default:"true" negatable:""`
 	Verbose   bool          `short:"v" help:"Print the stages' logs."`
 }
 
@@ -52,7 +53,7 @@ func (c *devCmd) Run(ctx context.Context) (err error) {
 	if c.Data, err = filepath.Abs(c.Data); err != nil {
 		return fmt.Errorf("data directory: %w", err)
 	}
-	w, err := dev.NewWorld(ctx, dev.Options{Dir: c.Data, Seed: c.Seed, Limits: c.Limits, PollGHL: c.Poll, PollNovi: c.Poll})
+	w, err := dev.NewWorld(ctx, dev.Options{Dir: c.Data, Seed: c.Seed, Limits: c.Limits, PollGHL: c.Poll, PollNovi: c.Poll, Items: c.Items})
 	if err != nil {
 		return err
 	}

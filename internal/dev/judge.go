@@ -195,6 +195,7 @@ func difference(from, to look) map[string]string {
 // Verdict is what the simulators' own ledgers and records say.
 type Verdict struct {
 	Contacts    int
+	Items       int // tasks and notes that people wrote
 	Converged   bool
 	Duplicates  int
 	LostChanges int
@@ -269,8 +270,10 @@ func (w *World) Judge() (Verdict, error) {
 	if v.Duplicates > 0 {
 		v.Converged = false
 	}
-	err := w.judgeEdits(&v, other, ghl, novi, compared)
-	return v, err
+	if err := w.judgeEdits(&v, other, ghl, novi, compared); err != nil {
+		return v, err
+	}
+	return v, w.judgeItems(&v, other)
 }
 
 // comparedFields returns which fields both systems have to show alike: those

@@ -238,6 +238,9 @@ func (p *People) Meet() {
 
 // Act makes one random change somewhere.
 func (p *People) Act() error {
+	if p.w.items && len(p.ghl) > 0 && len(p.members) > 0 && p.r.IntN(4) == 0 {
+		return p.actItem()
+	}
 	if p.r.IntN(2) == 0 {
 		return p.actGHL()
 	}

@@ -14,6 +14,7 @@ import (
 type Report struct {
 	Converged       bool   `json:"converged"`
 	Contacts        int    `json:"contacts"`
+	Items           int    `json:"items"`
 	Changes         int    `json:"changes"`
 	CanonicalEvents uint64 `json:"canonical_events"`
 	Reads           Calls  `json:"reads"`
@@ -112,7 +113,7 @@ func (w *World) report(ctx context.Context, c *bus.Conn, before int) (Report, er
 	if err != nil {
 		return Report{}, err
 	}
-	r := Report{Seed: w.Seed, Converged: v.Converged, Contacts: v.Contacts, Duplicates: v.Duplicates, LostChanges: v.LostChanges,
+	r := Report{Seed: w.Seed, Converged: v.Converged, Contacts: v.Contacts, Items: v.Items, Duplicates: v.Duplicates, LostChanges: v.LostChanges,
 		Conflicts: v.Conflicts, NoopWrites: v.NoopWrites, Problems: v.Problems, EchoWrites: w.apiWrites() - before}
 	g, n := w.GHL.Stats(), w.Novi.Stats()
 	r.Reads, r.Writes, r.HTTP429 = Calls{g.Reads, n.Reads}, Calls{g.Writes, n.Writes}, g.HTTP429+n.HTTP429

@@ -55,6 +55,8 @@ type Options struct {
 	PollGHL, PollNovi time.Duration
 	// NoWebhooks leaves the simulators without a webhook URL.
 	NoWebhooks bool
+	// Items makes people write tasks and notes too.
+	Items bool
 	// CreateNovi is novi.create of the configuration; "" means always.
 	CreateNovi string
 }
@@ -73,6 +75,7 @@ type World struct {
 	NATSAddr   string
 	Seed       int64
 
+	items  bool              // people write tasks and notes too
 	http   map[string]string // health addresses by stage
 	settle time.Duration     // how long nothing may happen before it counts as quiet
 	stop   context.CancelFunc
@@ -94,7 +97,7 @@ func NewWorld(ctx context.Context, o Options) (*World, error) {
 	if err := os.MkdirAll(filepath.Join(o.Dir, "secrets"), 0o700); err != nil {
 		return nil, fmt.Errorf("data directory: %w", err)
 	}
-	w := &World{Dir: o.Dir, ConfigPath: filepath.Join(o.Dir, "causeway.yaml"), Seed: o.Seed, http: map[string]string{}, settle: 1500 * time.Millisecond}
+	w := &World{Dir: o.Dir, ConfigPath: filepath.Join(o.Dir, "causeway.yaml"), Seed: o.Seed, items: o.Items, http: map[string]string{}, settle: 1500 * time.Millisecond}
 	if o.NoWebhooks {
 		// A change is seen when the polls have come round and the search index
 		// has caught up.

@@ -1,0 +1,322 @@
+package dev
+
+import (
+	"cmp"
+	"errors"
+	"fmt"
+	"maps"
+	"regexp"
+	"slices"
+	"time"
+
+	"github.com/goccy/go-json"
+
+	"github.com/causeway-sync/causeway/internal/ghlsim"
+	"github.com/causeway-sync/causeway/internal/novisim"
+	"github.com/causeway-sync/causeway/schemas/canonical"
+	"github.com/causeway-sync/causeway/schemas/observation"
+)
+
+// Tasks and notes: people write them on both sides, each with a number of its
+// own in its text, by which the judge knows it again.
+
+var (
+	chores   = []string{"Call back", "Send the invoice", "Ask about the talk", "Renew the badge", "Book a room"}
+	remarks  = []string{"met at the fair", "prefers mail", "asked for the minutes", "wants to volunteer", "will bring a guest"}
+	numbered = regexp.MustCompile(`#\d+`)
+)
+
+// itemKinds are the kinds that people write, and the Novi activity types that
+// they are kept as.
+var itemKinds = map[canonical.Kind]string{canonical.KindTask: "Task", canonical.KindNote: "Note"}
+
+// actItem makes one random change of a task or a note.
+func (p *People) actItem() error {
+	kind := pick(p.r, []canonical.Kind{canonical.KindTask, canonical.KindNote})
+	if p.r.IntN(2) == 0 {
+		return p.itemGHL(kind)
+	}
+	return p.itemNovi(kind)
+}
+
+// text is what somebody writes: it keeps the number that it had.
+func (p *People) text(kind canonical.Kind, before string) string {
+	number := numbered.FindString(before)
+	if number == "" {
+		p.n++
+		number = fmt.Sprintf("#%d", p.n)
+	}
+	if kind == canonical.KindTask {
+		return pick(p.r, chores) + " " + number
+	}
+	return "She " + pick(p.r, remarks) + ". " + number
+}
+
+func (p *People) due() string {
+	return time.Date(2027, 1, 1+p.r.IntN(300), 9+p.r.IntN(8), 0, 0, 0, time.UTC).Format("2006-01-02T15:04:05Z")
+}
+
+func (p *People) itemGHL(kind canonical.Kind) error {
+	e := ghlsim.ItemEdit{Kind: string(kind), LocationID: Location, Fields: map[string]any{}}
+	named := map[canonical.Kind]string{canonical.KindTask: "title", canonical.KindNote: "body"}[kind]
+	items := p.w.GHL.Items(Location, string(kind))
+	switch what := p.r.IntN(10); {
+	case len(items) == 0 || what < 5:
+		e.Op, e.ContactID = ghlsim.OpCreate, pick(p.r, p.ghl)
+		e.Fields[named] = p.text(kind, "")
+		if kind == canonical.KindTask {
+			e.Fields["dueDate"], e.Fields["completed"] = p.due(), false
+		}
+	case what == 9:
+		e.Op, e.ID = ghlsim.OpDelete, pick(p.r, items).ID
+	default:
+		was := pick(p.r, items)
+		e.Op, e.ID = ghlsim.OpUpdate, was.ID
+		switch {
+		case kind == canonical.KindTask && what < 7:
+			e.Fields["completed"] = was.Fields["completed"] != true
+		case kind == canonical.KindTask && what == 7:
+			e.Fields["dueDate"] = p.due()
+		default:
+			before, _ := was.Fields[named].(string)
+			e.Fields[named] = p.text(kind, before)
+		}
+	}
+	if _, err := p.w.GHL.EditItem(e); err != nil && !errors.Is(err, ghlsim.ErrNotFound) {
+		return fmt.Errorf("%s in ghl: %w", kind, err)
+	}
+	return nil
+}
+
+func (p *People) itemNovi(kind canonical.Kind) error {
+	e := novisim.ItemEdit{Fields: map[string]any{}}
+	named := map[canonical.Kind]string{canonical.KindTask: "Subject", canonical.KindNote: "Notes"}[kind]
+	items := slices.DeleteFunc(p.w.Novi.Activities(), func(a novisim.Activity) bool { return a.Fields["ActivityType"] != itemKinds[kind] })
+	switch what := p.r.IntN(10); {
+	case len(items) == 0 || what < 5:
+		e.Op, e.MemberID = novisim.OpCreate, pick(p.r, p.members)
+		e.Fields["ActivityType"], e.Fields[named] = itemKinds[kind], p.text(kind, "")
+		if kind == canonical.KindTask {
+			e.Fields["Date"] = p.due()
+		}
+	case what == 9:
+		e.Op, e.ID = novisim.OpDelete, pick(p.r, items).UniqueID
+	default:
+		was := pick(p.r, items)
+		e.Op, e.ID = novisim.OpUpdate, was.UniqueID
+		switch {
+		case kind == canonical.KindTask && what < 7:
+			e.Fields["TaskComplete"] = was.Fields["TaskComplete"] != true
+		case kind == canonical.KindTask && what == 7:
+			e.Fields["Date"] = p.due()
+		default:
+			before, _ := was.Fields[named].(string)
+			e.Fields[named] = p.text(kind, before)
+		}
+	}
+	if _, err := p.w.Novi.EditItem(e); err != nil && !errors.Is(err, novisim.ErrNotFound) {
+		return fmt.Errorf("%s in novi: %w", kind, err)
+	}
+	return nil
+}
+
+// itemFields are compared on both sides.
+var itemFields = map[canonical.Kind][]string{
+	canonical.KindTask: {"title", "body", "due", "completed"},
+	canonical.KindNote: {"body"},
+}
+
+// itemLook is an item in canonical terms, and the record that it hangs on.
+func (w *World) itemLook(system canonical.System, kind canonical.Kind, parent string, fields map[string]any) (look, error) {
+	endpoint := map[canonical.System]string{canonical.GHL: observation.GHLTaskGet, canonical.Novi: observation.NoviActivityGet}[system]
+	raw, err := json.Marshal(fields)
+	if err != nil {
+		return nil, err
+	}
+	s, err := w.Lens.Show(observation.Observation{System: system, Kind: kind, Endpoint: endpoint, Parent: canonical.ExternalID(parent), Record: raw})
+	if err != nil {
+		return nil, err
+	}
+	l := look{}
+	for _, f := range itemFields[kind] {
+		if v := s.Fields[f]; v != "" {
+			l[f] = v
+		}
+	}
+	return l, nil
+}
+
+// number is what an item is known by.
+func (l look) number() string {
+	return cmp.Or(numbered.FindString(l["title"]), numbered.FindString(l["body"]))
+}
+
+// sighted is an item at one system.
+type sighted struct {
+	look   look
+	person string
+}
+
+// itemsNow returns the items of a kind at a system, by number.
+func (w *World) itemsNow(system canonical.System, kind canonical.Kind, who map[string]string) (map[string][]sighted, error) {
+	out := map[string][]sighted{}
+	add := func(parent string, fields map[string]any) error {
+		l, err := w.itemLook(system, kind, parent, fields)
+		if err == nil {
+			out[l.number()] = append(out[l.number()], sighted{l, who[parent]})
+		}
+		return err
+	}
+	if system == canonical.GHL {
+		for _, i := range w.GHL.Items(Location, string(kind)) {
+			if err := add(i.ContactID, i.Fields); err != nil {
+				return nil, err
+			}
+		}
+		return out, nil
+	}
+	for _, a := range w.Novi.Activities() {
+		if a.Fields["ActivityType"] == itemKinds[kind] {
+			if err := add(a.MemberID, a.Fields); err != nil {
+				return nil, err
+			}
+		}
+	}
+	return out, nil
+}
+
+// judgeItems compares the tasks and notes of both systems, and each with what
+// people made of it. who is the person behind each record.
+func (w *World) judgeItems(v *Verdict, who map[string]string) error {
+	for _, kind := range []canonical.Kind{canonical.KindTask, canonical.KindNote} {
+		histories, deleted, err := w.itemHistories(kind)
+		if err != nil {
+			return err
+		}
+		ghl, err := w.itemsNow(canonical.GHL, kind, who)
+		if err != nil {
+			return err
+		}
+		novi, err := w.itemsNow(canonical.Novi, kind, who)
+		if err != nil {
+			return err
+		}
+		numbers := slices.Sorted(maps.Keys(histories))
+		for n := range ghl {
+			numbers = append(numbers, n)
+		}
+		for n := range novi {
+			numbers = append(numbers, n)
+		}
+		slices.Sort(numbers)
+		for _, n := range slices.Compact(numbers) {
+			w.judgeItem(v, kind, n, ghl[n], novi[n], histories[n], deleted[n])
+		}
+	}
+	return nil
+}
+
+func (w *World) judgeItem(v *Verdict, kind canonical.Kind, number string, ghl, novi []sighted, history map[string][]step, deleted bool) {
+	v.Items++
+	v.Duplicates += max(0, len(ghl)-1) + max(0, len(novi)-1)
+	want := 1
+	if deleted {
+		want = 0
+	}
+	if len(ghl) != want || len(novi) != want {
+		v.Converged = false
+		v.problem("%s %s: %d in ghl, %d in novi, want %d", kind, number, len(ghl), len(novi), want)
+		if !deleted && len(ghl)+len(novi) == 0 {
+			v.LostChanges++
+		}
+		return
+	}
+	if deleted {
+		return
+	}
+	if ghl[0].person != novi[0].person {
+		v.Converged = false
+		v.problem("%s %s: hangs on different people", kind, number)
+	}
+	for _, f := range itemFields[kind] {
+		a, b := ghl[0].look[f], novi[0].look[f]
+		if !w.Lens.Same(kind, f, a, b) {
+			v.Converged = false
+			v.problem("%s %s: %s is %q in ghl and %q in novi", kind, number, f, a, b)
+		}
+		standing := unreplaced(history[f])
+		if len(standing) > 1 {
+			v.Conflicts++
+		}
+		if len(standing) > 0 && !slices.Contains(standing, a) && !slices.Contains(standing, b) {
+			v.LostChanges++
+			v.problem("%s %s: %s was last made %q by people, and is %q in ghl and %q in novi; its history: %s", kind, number, f, standing, a, b, tell(history[f]))
+		}
+	}
+}
+
+// itemHistories replays both ledgers: by number and field the steps, and which
+// items people have deleted.
+func (w *World) itemHistories(kind canonical.Kind) (map[string]map[string][]step, map[string]bool, error) {
+	type change struct {
+		system canonical.System
+		record string
+		parent string
+		at     time.Time
+		human  bool
+		gone   bool
+		fields map[string]any
+	}
+	var all []change
+	for _, e := range w.GHL.Ledger() {
+		if e.Kind != string(kind) {
+			continue
+		}
+		c := change{canonical.GHL, e.RecordID, e.ContactID, e.At, e.Actor == ghlsim.ActorHuman, e.Op == ghlsim.OpDelete, map[string]any{}}
+		for _, f := range e.Changes {
+			c.fields[f.Field] = f.To
+		}
+		all = append(all, c)
+	}
+	for _, e := range w.Novi.Ledger() {
+		if e.Kind != novisim.KindActivity {
+			continue
+		}
+		c := change{canonical.Novi, e.RecordID, e.MemberID, e.At, e.Actor == novisim.ActorHuman, e.Op == novisim.OpDelete, map[string]any{}}
+		for _, f := range e.Changes {
+			c.fields[f.Field] = f.To
+		}
+		all = append(all, c)
+	}
+	slices.SortStableFunc(all, func(a, b change) int { return cmp.Or(a.at.Compare(b.at), cmp.Compare(a.system, b.system)) })
+	records, looks := map[string]map[string]any{}, map[string]look{}
+	histories, deleted := map[string]map[string][]step{}, map[string]bool{}
+	for _, c := range all {
+		if c.gone {
+			if n := looks[c.record].number(); n != "" && c.human {
+				deleted[n] = true
+			}
+			continue
+		}
+		if records[c.record] == nil {
+			records[c.record] = map[string]any{}
+		}
+		maps.Copy(records[c.record], c.fields)
+		if typ, ok := records[c.record]["ActivityType"]; c.system == canonical.Novi && (!ok || typ != itemKinds[kind]) {
+			continue
+		}
+		now, err := w.itemLook(c.system, kind, c.parent, records[c.record])
+		if err != nil {
+			return nil, nil, fmt.Errorf("ledger of %s: %w", c.system, err)
+		}
+		n := now.number()
+		if histories[n] == nil {
+			histories[n] = map[string][]step{}
+		}
+		for f, value := range difference(looks[c.record], now) {
+			histories[n][f] = append(histories[n][f], step{c.system, c.human, value, c.at})
+		}
+		looks[c.record] = now
+	}
+	return histories, deleted, nil
+}

@@ -84,6 +84,9 @@ func TestExampleShowsEveryKey(t *testing.T) {
 		}
 	}
 	file := filepath.Join(t.TempDir(), "causeway.yaml")
+	if err := os.Mkdir(filepath.Join(filepath.Dir(file), "tenants"), 0o700); err != nil {
+		t.Fatal(err)
+	}
 	if err := os.WriteFile(file, []byte(strings.Join(lines, "\n")), 0o600); err != nil {
 		t.Fatal(err)
 	}

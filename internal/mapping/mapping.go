@@ -173,7 +173,7 @@ func Association(region string, custom ...Custom) *Lens {
 
 // Check reports the first thing in the lens that cannot work, naming it.
 func (l *Lens) Check() error {
-	seen := map[string]bool{}
+	seen, written := map[string]bool{}, map[string]string{"novi " + CustomPath + l.Tags.NoviField: "tags", "ghl " + CustomPath + l.GHLRef: "reference", "novi " + l.NoviRef: "reference"}
 	for _, b := range l.Bindings {
 		if seen[b.Field] {
 			return fmt.Errorf("contact.fields.%s: it is bound twice", b.Field)
@@ -181,6 +181,15 @@ func (l *Lens) Check() error {
 		seen[b.Field] = true
 		if err := b.check(); err != nil {
 			return fmt.Errorf("contact.fields.%s: %w", b.Field, err)
+		}
+		for _, system := range []canonical.System{canonical.GHL, canonical.Novi} {
+			if s := b.Side(system); s.Write != Never {
+				at := string(system) + " " + s.Path
+				if other, taken := written[at]; taken {
+					return fmt.Errorf("contact.fields.%s: %s writes there too", b.Field, other)
+				}
+				written[at] = b.Field
+			}
 		}
 	}
 	if l.Tags.NoviField != "" && strings.TrimSpace(l.Tags.Separator) == "" {

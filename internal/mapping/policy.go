@@ -25,7 +25,8 @@ type Policy struct {
 	Duplicates    Duplicates
 	DuplicatesTag string
 	// IdentityKeys are the canonical fields by which a person is known, the
-	// strongest first; none means e-mail, then phone.
+	// strongest first; none means e-mail, then phone, as far as they
+	// are bound.
 	IdentityKeys []string
 	// OnMatch is what happens when two entities turn out to be one; "" means
 	// merge.
@@ -175,7 +176,11 @@ func (s Spec) policy(l *Lens, tables map[string]*Table) (*Policy, error) {
 		p.OnMatch = MergeMatch
 	}
 	if p.IdentityKeys == nil {
-		p.IdentityKeys = []string{"email", "phone"}
+		for _, key := range []string{"email", "phone"} {
+			if _, bound := l.Binding(key); bound {
+				p.IdentityKeys = append(p.IdentityKeys, key)
+			}
+		}
 	}
 	switch {
 	case p.Duplicates != KeepDuplicates && p.Duplicates != TagDuplicates && p.Duplicates != DeleteDuplicates:

@@ -66,10 +66,10 @@ func All(t testing.TB, c *bus.Conn, stream string) []bus.Stored {
 	return out
 }
 
-// Until waits until ok, at most 30 s.
+// Until waits until ok, at most two minutes.
 func Until(t testing.TB, ok func() bool) {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(context.Background(), 30*time.Second)
+	ctx, cancel := context.WithTimeout(context.Background(), 2*time.Minute)
 	defer cancel()
 	for !ok() {
 		if clock.Sleep(ctx, clock.System{}, 5*time.Millisecond) != nil {

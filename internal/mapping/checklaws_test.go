@@ -229,7 +229,7 @@ func TestBuildErrors(t *testing.T) {
 		{"nowhere", custom(``), "contact.fields.custom.x: it is bound to neither system"},
 		{"unknown converter", custom(`ghl: a, convert: shout`), "contact.fields.custom.x: convert: "},
 		{"unknown authority", custom(`ghl: a, authority: pope`), "contact.fields.custom.x: authority: "},
-		{"union of no list", custom(`ghl: a, authority: union`), "contact.fields.custom.x: authority: union"},
+		{"union of numbers", custom(`ghl: a, convert: phone, authority: union`), "contact.fields.custom.x: authority: union"},
 		{"opt-out of a text", custom(`ghl: a, authority: opt_out`), "contact.fields.custom.x: authority: opt_out"},
 		{"a flag as text", `contact: {fields: {membership.active: {novi: Active}}}`, "contact.fields.membership.active: convert: "},
 		{"dnd elsewhere", `contact: {fields: {opt_outs.sms: {ghl: sms, convert: dnd, authority: opt_out}}}`, "contact.fields.opt_outs.sms: convert: dnd"},

@@ -22,6 +22,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/collectors"
 	"github.com/prometheus/client_golang/prometheus/promhttp"
+	dto "github.com/prometheus/client_model/go"
 	"github.com/rs/zerolog"
 	"golang.org/x/sync/errgroup"
 
@@ -136,9 +137,14 @@ func Logger(w io.Writer, level, format string) zerolog.Logger {
 
 // Run connects, waiting for the broker as long as it takes, sees to the
 // streams, and runs the stage until ctx is done. Meanwhile it answers
-// /healthz, /readyz and /metrics on address.
+// /healthz, /readyz and /metrics on address. When the configuration changes,
+// the stage is ended as on a signal and begun anew with it, whole: one that
+// doesn't load, or that the stage can't start with, changes nothing.
 func Run(ctx context.Context, name string, file *config.File, address string, logger zerolog.Logger, run func(context.Context, Env) error) error {
 	metrics := prometheus.NewRegistry()
+	stage := new(atomic.Pointer[prometheus.Registry]) // what the stage itself counts
+	stage.Store(prometheus.NewRegistry())
+	all := prometheus.GathererFunc(func() ([]*dto.MetricFamily, error) { return prometheus.Gatherers{metrics, stage.Load()}.Gather() })
 	metrics.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 	var conn atomic.Pointer[bus.Conn]
 	g, gctx := errgroup.WithContext(ctx)
@@ -151,7 +157,7 @@ func Run(ctx context.Context, name string, file *config.File, address string, lo
 		}
 		logger.Info().Str("http", l.Addr().String()).Msg("health and metrics")
 		g.Go(func() error {
-			return serve(healthCtx, l, metrics, func() error {
+			return serve(healthCtx, l, all, func() error {
 				c := conn.Load()
 				switch {
 				case gctx.Err() != nil:
@@ -175,9 +181,64 @@ func Run(ctx context.Context, name string, file *config.File, address string, lo
 		}
 		conn.Store(c)
 		logger.Info().Str("version", Version()).Int("tenants", len(file.Tenants)).Msg("started")
-		return run(gctx, Env{File: file, Bus: c, Clock: clock.System{}, Logger: logger, Metrics: metrics})
+		return generations(gctx, file, logger, func(ctx context.Context, file *config.File) error {
+			registry := prometheus.NewRegistry()
+			stage.Store(registry)
+			return run(ctx, Env{File: file, Bus: c, Clock: clock.System{}, Logger: logger, Metrics: registry})
+		})
 	})
 	return g.Wait()
+}
+
+// look is how often the configuration's files are looked at.
+const look = 2 * time.Second
+
+// generations runs with file, and anew with each change of it.
+func generations(ctx context.Context, file *config.File, logger zerolog.Logger, run func(context.Context, *config.File) error) error {
+	ctx, stop := context.WithCancel(ctx)
+	defer stop()
+	changes := make(chan *config.File)
+	go file.Watch(ctx, look, func(next *config.File, err error) {
+		if err != nil {
+			logger.Error().Err(err).Msg("the changed configuration is not taken")
+			return
+		}
+		select {
+		case changes <- next:
+		case <-ctx.Done():
+		}
+	})
+	var before *config.File
+	for {
+		next, err := generation(ctx, file, changes, run)
+		switch {
+		case next != nil && err == nil:
+			next.NATS = file.NATS // what it says of the broker counts at the next start
+			before, file = file, next
+			logger.Info().Int("tenants", len(file.Tenants)).Msg("the configuration has changed")
+		case err != nil && before != nil && ctx.Err() == nil:
+			logger.Error().Err(err).Msg("the changed configuration can't be used; the one before is")
+			before, file = nil, before
+		default:
+			return err
+		}
+	}
+}
+
+// generation runs with file until ctx is done, run fails, or there is a change,
+// which it returns.
+func generation(ctx context.Context, file *config.File, changes <-chan *config.File, run func(context.Context, *config.File) error) (*config.File, error) {
+	ctx, end := context.WithCancel(ctx)
+	defer end()
+	done := make(chan error, 1)
+	go func() { done <- run(ctx, file) }()
+	select {
+	case err := <-done:
+		return nil, err
+	case next := <-changes:
+		end()
+		return next, <-done
+	}
 }
 
 func connect(ctx context.Context, name string, file *config.File, logger zerolog.Logger, metrics prometheus.Registerer) (*bus.Conn, error) {
@@ -213,7 +274,7 @@ func ensure(ctx context.Context, c *bus.Conn, logger zerolog.Logger) error {
 	}
 }
 
-func serve(ctx context.Context, l net.Listener, metrics *prometheus.Registry, ready func() error) error {
+func serve(ctx context.Context, l net.Listener, metrics prometheus.Gatherer, ready func() error) error {
 	mux := http.NewServeMux()
 	mux.HandleFunc("GET /healthz", func(w http.ResponseWriter, _ *http.Request) { _, _ = io.WriteString(w, "ok\n") })
 	mux.HandleFunc("GET /readyz", func(w http.ResponseWriter, _ *http.Request) {

@@ -1,0 +1,69 @@
+package process_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"testing"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/rs/zerolog"
+
+	"github.com/causeway-sync/causeway/internal/bustest"
+	"github.com/causeway-sync/causeway/internal/config"
+	"github.com/causeway-sync/causeway/internal/natsembed"
+	"github.com/causeway-sync/causeway/internal/process"
+)
+
+// TestReload changes the file under a running stage: to another that loads, to
+// one that doesn't, to one that the stage refuses, and back.
+func TestReload(t *testing.T) {
+	broker, err := natsembed.Start(natsembed.Options{StoreDir: t.TempDir()})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer broker.Shutdown()
+	path := filepath.Join(t.TempDir(), "causeway.yaml")
+	write := func(region, more string) {
+		text := fmt.Sprintf("nats: {url: %q}\ntenants:\n  - name: a\n    region: %s\n    ghl: {location: l, token: \"env:T\"}\n%s", broker.URL(), region, more)
+		if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	write("US", "")
+	file, err := config.Load(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	began := make(chan string, 8)
+	bustest.Go(t, func(ctx context.Context) error {
+		return process.Run(ctx, "stage", file, "", zerolog.Nop(), func(ctx context.Context, e process.Env) error {
+			if err := e.Metrics.Register(prometheus.NewCounter(prometheus.CounterOpts{Name: "stage_total"})); err != nil {
+				return err
+			}
+			began <- e.File.Tenants[0].Region
+			if e.File.Tenants[0].Region == "DE" {
+				return errors.New("nobody speaks it")
+			}
+			<-ctx.Done()
+			return nil
+		})
+	})
+	next := func(want string) {
+		t.Helper()
+		if got := <-began; got != want {
+			t.Fatalf("it runs with %s, want %s", got, want)
+		}
+	}
+	next("US")
+	write("CH", "")
+	next("CH")
+	write("AT", "    typo: 1\n") // not taken: the next that is begun is another
+	write("DE", "")
+	next("DE")
+	next("CH") // refused by the stage
+	write("FR", "")
+	next("FR")
+}

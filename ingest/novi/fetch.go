@@ -3,18 +3,30 @@ package novi
 import (
 	"context"
 	"slices"
+	"sync"
+	"time"
 
 	"github.com/causeway-sync/causeway/internal/budget"
+	"github.com/causeway-sync/causeway/internal/clock"
 	"github.com/causeway-sync/causeway/internal/noviapi"
 	"github.com/causeway-sync/causeway/schemas/canonical"
 	"github.com/causeway-sync/causeway/schemas/observation"
 )
 
 // Reader reads one site's members and their activities.
-type Reader struct{ client *noviapi.Client }
+type Reader struct {
+	client *noviapi.Client
+	clock  clock.Clock
+
+	mu    sync.Mutex
+	kinds map[string]canonical.Kind // by activity type; replaced, never changed
+	asked time.Time                 // when the types were
+}
 
 // NewReader returns a Reader of the site that client speaks to.
-func NewReader(client *noviapi.Client) *Reader { return &Reader{client} }
+func NewReader(client *noviapi.Client, clk clock.Clock) *Reader {
+	return &Reader{client: client, clock: clk}
+}
 
 // Fetch returns a member or an activity as it is now. An activity is of the
 // kind that is asked for, even if its type has become another: it is there.

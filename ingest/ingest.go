@@ -64,6 +64,9 @@ type Tenant struct {
 	// means never.
 	Backfill          bool
 	PollGHL, PollNovi time.Duration
+	// SweepGHL and SweepNovi are the intervals of the sweeps through tasks,
+	// notes and activities; 0 means never. What changes rarely is swept rarely.
+	SweepGHL, SweepNovi time.Duration
 	// Workers is how many records are fetched at once; 0 means 8.
 	Workers int
 }
@@ -73,6 +76,15 @@ type Tenant struct {
 const (
 	ghlOverlap  = 5 * time.Minute
 	noviOverlap = 26 * time.Hour
+)
+
+const (
+	// rarely is how many intervals are between two sweeps of what changes
+	// rarely: done tasks, and activities of long ago.
+	rarely = 24
+	// notePages is how many pages of contacts have their notes read at each
+	// interval.
+	notePages = 5
 )
 
 // Run works until ctx is done, then stops taking, finishes what it has begun
@@ -94,15 +106,26 @@ func Run(ctx context.Context, cfg Config) error {
 					Lister: l, Backfill: t.Backfill, Every: every, Overlap: overlap})
 			})
 		}
+		sweep := func(system canonical.System, name string, s poll.Sweeper, every, contacts time.Duration, pages int) {
+			g.Go(func() error {
+				return poll.RunSweep(ctx, poll.SweepConfig{Bus: cfg.Bus, Clock: cfg.Clock, Logger: cfg.Logger, System: system, Tenant: t.Name,
+					Name: name, Sweeper: s, AfterContacts: t.Backfill || contacts > 0, Every: every, Pages: pages})
+			})
+		}
 		if t.GHL != nil {
 			r := ghl.NewReader(t.GHL)
 			fetchers[canonical.GHL] = r
 			walk(canonical.GHL, r, t.PollGHL, ghlOverlap)
+			sweep(canonical.GHL, "task-open", r.Tasks(false), t.SweepGHL, t.PollGHL, 0)
+			sweep(canonical.GHL, "task-completed", r.Tasks(true), rarely*t.SweepGHL, t.PollGHL, 0)
+			sweep(canonical.GHL, "note", r.Notes(), t.SweepGHL, t.PollGHL, notePages)
 		}
 		if t.Novi != nil {
-			r := novi.NewReader(t.Novi)
+			r := novi.NewReader(t.Novi, cfg.Clock)
 			fetchers[canonical.Novi] = r
 			walk(canonical.Novi, r, t.PollNovi, noviOverlap)
+			sweep(canonical.Novi, "activity-window", r.Activities(true), t.SweepNovi, t.PollNovi, 0)
+			sweep(canonical.Novi, "activity", r.Activities(false), rarely*t.SweepNovi, t.PollNovi, 0)
 		}
 		g.Go(func() error {
 			return hydrate.Run(ctx, hydrate.Config{Bus: cfg.Bus, Clock: cfg.Clock, Logger: cfg.Logger, Tenant: t.Name, Fetchers: fetchers, Workers: t.Workers})

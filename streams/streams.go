@@ -64,8 +64,8 @@ func Sink(system canonical.System, tenant canonical.Tenant) Consumer {
 	return c
 }
 
-// RawOf returns the filter for all that was seen of a tenant.
-func RawOf(tenant canonical.Tenant) string { return "raw.*." + Token(string(tenant)) + ".>" }
+// RawOfTenant returns the filter for all that was seen of a tenant.
+func RawOfTenant(tenant canonical.Tenant) string { return "raw.*." + Token(string(tenant)) + ".>" }
 
 // Contacts returns the filter for a tenant's contact events; "" is every
 // tenant's.

@@ -68,6 +68,12 @@ func Raw(o observation.Observation) string {
 	return subject("raw", string(o.System), string(o.Tenant), string(o.Kind), string(o.ExternalID), string(o.Via))
 }
 
+// RawOf returns the wildcard over all that RAW holds of an observation's
+// record.
+func RawOf(o observation.Observation) string {
+	return subject("raw", string(o.System), string(o.Tenant), string(o.Kind), string(o.ExternalID)) + ".*"
+}
+
 // Canonical returns the subject of an event:
 // canonical.<kind>.<tenant>.<canonical id>.<op>.
 func Canonical(kind canonical.Kind, tenant canonical.Tenant, id canonical.CanonicalID, op canonical.Op) string {

@@ -172,7 +172,7 @@ func (c *mappingCheckCmd) scan(ctx context.Context, file *config.File, tenants [
 
 func samplesOf(ctx context.Context, conn *bus.Conn, tenant canonical.Tenant, since time.Time, last int) (mapping.Samples, error) {
 	var s mapping.Samples
-	err := conn.Scan(ctx, streams.RAW, streams.RawOf(tenant), since, func(m bus.Stored) error {
+	err := conn.Scan(ctx, streams.RAW, streams.RawOfTenant(tenant), since, func(m bus.Stored) error {
 		o, err := observation.Decode(m.Data)
 		if err == nil && whole(o) {
 			s.Records = keepLast(s.Records, o, last)

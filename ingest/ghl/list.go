@@ -11,6 +11,7 @@ import (
 
 const (
 	pageLimit = 100 // of at most 500 (§3.3)
+	taskPage  = 100 // the most that is known to be allowed (§3.8)
 	// indexLag is how far the search index may be behind: "seconds" (§4.7). A
 	// row shows the record as it was up to that long ago.
 	indexLag = 10 * time.Second

@@ -134,12 +134,11 @@ func signature(h http.Header, name string) string {
 	return ""
 }
 
-// kinds says what an event type's first word is about. The events of the
-// kinds that are not synchronized are kept as notices all the same.
+// kinds says what an event type's first word is about.
 var kinds = []struct {
 	prefix string
 	kind   canonical.Kind
-}{{"Contact", canonical.KindContact}, {"Note", "note"}, {"Task", "task"}, {"Appointment", "appointment"}}
+}{{"Contact", canonical.KindContact}, {"Note", canonical.KindNote}, {"Task", canonical.KindTask}, {"Appointment", canonical.KindAppointment}}
 
 // Read says what a body is about. Bodies are flat; one that is wrapped in
 // "data" is tolerated (§5.1).
@@ -150,8 +149,10 @@ func (s Source) Read(raw []byte) (webhook.Notice, error) {
 		AppID       string `json:"appId"`
 		WebhookID   string `json:"webhookId"`
 		ID          string `json:"id"`
+		ContactID   string `json:"contactId"`
 		Appointment struct {
-			ID string `json:"id"`
+			ID        string `json:"id"`
+			ContactID string `json:"contactId"`
 		} `json:"appointment"`
 	}
 	var e struct {
@@ -172,7 +173,8 @@ func (s Source) Read(raw []byte) (webhook.Notice, error) {
 	if app := first(e.AppID, e.Data.AppID); s.AppID != "" && app != "" && app != s.AppID {
 		return webhook.Notice{}, fmt.Errorf("%w: it is from another app", webhook.ErrUnsigned)
 	}
-	n := webhook.Notice{External: canonical.ExternalID(first(e.ID, e.Data.ID, e.Appointment.ID, e.Data.Appointment.ID))}
+	n := webhook.Notice{External: canonical.ExternalID(first(e.ID, e.Data.ID, e.Appointment.ID, e.Data.Appointment.ID)),
+		Parent: canonical.ExternalID(first(e.ContactID, e.Data.ContactID, e.Appointment.ContactID, e.Data.Appointment.ContactID))}
 	if id := first(e.WebhookID, e.Data.WebhookID); id != "" {
 		n.ID = "ghl-" + id
 	} else {
@@ -184,6 +186,9 @@ func (s Source) Read(raw []byte) (webhook.Notice, error) {
 		if strings.HasPrefix(typ, k.prefix) {
 			n.Kind = k.kind
 		}
+	}
+	if n.Kind == canonical.KindContact {
+		n.Parent = ""
 	}
 	n.Tenant = s.Tenants[first(e.LocationID, e.Data.LocationID)]
 	switch {

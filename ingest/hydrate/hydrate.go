@@ -3,17 +3,23 @@
 // after the newest of them. A poll's notice names the state that it saw, and
 // is left alone if a fetch has shown that one. A record that is gone is an
 // observation of absence: that is how deletes are known.
+//
+// A notice of a task, a note or an appointment leads to a fetch of that. Where
+// a contact's items can only be read with the contact (GHL's notes), a notice
+// of the contact leads to a reading of them.
 package hydrate
 
 import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	lru "github.com/hashicorp/golang-lru/v2"
 	"github.com/rs/zerolog"
 
+	"github.com/causeway-sync/causeway/ingest/rawlog"
 	"github.com/causeway-sync/causeway/internal/apierr"
 	"github.com/causeway-sync/causeway/internal/bus"
 	"github.com/causeway-sync/causeway/internal/clock"
@@ -24,9 +30,29 @@ import (
 
 // Fetcher reads one system's records of one tenant.
 type Fetcher interface {
-	// Fetch returns the record as the system shows it now; Via is the
-	// caller's to set. An error of class Gone says that there is none.
-	Fetch(ctx context.Context, id canonical.ExternalID) (observation.Observation, error)
+	// Fetch returns the record that about names, by its Kind, ExternalID and,
+	// of an item, its Parent, as the system shows it now; Tenant and Via are
+	// the caller's to set. An error of class Gone says that there is none.
+	Fetch(ctx context.Context, about observation.Observation) (observation.Observation, error)
+}
+
+// Locator is a Fetcher that needs to know an item's contact to fetch it.
+type Locator interface {
+	// Locate looks for the contact of the item that a notice is about. "" says
+	// that it was not found, which may be because an index is behind.
+	// ErrDeleted says so of an item that is said to be deleted, and so is
+	// hardly to be found.
+	Locate(ctx context.Context, notice observation.Observation) (canonical.ExternalID, error)
+}
+
+// ErrDeleted is what a Locator returns; see there.
+var ErrDeleted = errors.New("nobody knows whose it was")
+
+// ItemLister is a Fetcher whose contacts' items are read with the contact.
+type ItemLister interface {
+	// Items returns what hangs on a contact; Gone if there is no such contact.
+	// System, Tenant and Via are the caller's to set.
+	Items(ctx context.Context, contact canonical.ExternalID) ([]observation.Observation, error)
 }
 
 // Config is what hydrating one tenant needs.
@@ -35,21 +61,29 @@ type Config struct {
 	Clock  clock.Clock
 	Logger zerolog.Logger
 	Tenant canonical.Tenant
-	// Fetchers by system, for contacts. A notice of another kind or system is
-	// acked: it stays in RAW for the day it is understood.
+	// Fetchers by system. A notice of another kind or system is acked: it
+	// stays in RAW for the day it is understood.
 	Fetchers map[canonical.System]Fetcher
 	// Workers is how many records are fetched at once; 0 means 8.
 	Workers int
 }
 
-// remembered is how many records' last fetches are known.
-const remembered = 1 << 16
+const (
+	// remembered is how many records' last fetches, and how many contacts'
+	// items, are known.
+	remembered = 1 << 16
+	// maxLocates is how often the contact of a deleted item is looked for.
+	maxLocates = 5
+)
 
 type hydrator struct {
 	Config
 	// fetched is the modified time that the last fetch of a record showed, by
 	// subject.
 	fetched *lru.Cache[string, time.Time]
+	// items are those that a contact was seen to have, by the contact's
+	// subject.
+	items *lru.Cache[string, []observation.Observation]
 }
 
 // Run works until ctx is done, then finishes what it has begun.
@@ -61,7 +95,11 @@ func Run(ctx context.Context, cfg Config) error {
 	if err != nil {
 		return fmt.Errorf("hydrate %s: %w", cfg.Tenant, err)
 	}
-	h := &hydrator{cfg, fetched}
+	items, err := lru.New[string, []observation.Observation](remembered)
+	if err != nil {
+		return fmt.Errorf("hydrate %s: %w", cfg.Tenant, err)
+	}
+	h := &hydrator{cfg, fetched, items}
 	consumer := streams.Hydrate(cfg.Tenant)
 	if err := cfg.Bus.EnsureConsumer(ctx, consumer); err != nil {
 		return fmt.Errorf("consumer %s: %w", consumer.Durable, err)
@@ -85,7 +123,8 @@ func (h *hydrator) handle(ctx context.Context, m bus.Stored, count int) error {
 		return bus.Terminate(err)
 	}
 	fetcher := h.Fetchers[s.System]
-	if fetcher == nil || s.Kind != canonical.KindContact {
+	item := slices.Contains(canonical.Items(), s.Kind)
+	if fetcher == nil || s.Kind != canonical.KindContact && !item {
 		return nil
 	}
 	notice, err := observation.Decode(m.Data)
@@ -97,15 +136,20 @@ func (h *hydrator) handle(ctx context.Context, m bus.Stored, count int) error {
 	if seen, ok := h.fetched.Get(m.Subject); ok && !notice.Modified.IsZero() && !notice.Modified.After(seen) {
 		return nil
 	}
-	began := h.Clock.Now()
-	o, err := fetcher.Fetch(ctx, canonical.ExternalID(s.ID))
+	var o observation.Observation
+	if item {
+		o, err = h.item(ctx, fetcher, notice)
+	} else {
+		o, err = h.fetch(ctx, fetcher, notice)
+	}
 	switch {
-	case apierr.ClassOf(err) == apierr.Gone:
-		o = observation.Observation{ReadBegan: began, Absent: true}
+	case errors.Is(err, ErrDeleted) && count >= maxLocates:
+		h.Logger.Warn().Str("system", string(s.System)).Str("tenant", string(s.Tenant)).Str("kind", string(s.Kind)).Str("id", s.ID).
+			Msg("said to be deleted, and nobody knows whose it was; left to the sweep")
+		return nil
 	case err != nil:
 		return verdict(h.Config, s, err, count)
 	}
-	o.System, o.Tenant, o.Kind, o.ExternalID, o.Via = s.System, s.Tenant, s.Kind, canonical.ExternalID(s.ID), observation.Fetch
 	body, err := o.Encode()
 	if err != nil {
 		return bus.Terminate(err)
@@ -113,7 +157,103 @@ func (h *hydrator) handle(ctx context.Context, m bus.Stored, count int) error {
 	if _, err := h.Bus.Publish(ctx, bus.Message{Subject: streams.Raw(o), ID: o.Key(), Data: body}); err != nil {
 		return fmt.Errorf("publish %s %s: %w", s.System, s.Kind, err)
 	}
+	if lister, ok := fetcher.(ItemLister); ok && !item && !o.Absent {
+		if err := h.itemsOf(ctx, lister, fetcher, m.Subject, o); err != nil {
+			return verdict(h.Config, s, err, count)
+		}
+	}
 	h.fetched.Add(m.Subject, o.Modified)
+	return nil
+}
+
+// fetch returns what the system shows of a record, or its absence.
+func (h *hydrator) fetch(ctx context.Context, fetcher Fetcher, about observation.Observation) (observation.Observation, error) {
+	began := h.Clock.Now()
+	o, err := fetcher.Fetch(ctx, about)
+	switch {
+	case apierr.ClassOf(err) == apierr.Gone:
+		o = observation.Observation{ReadBegan: began, Absent: true, Parent: about.Parent}
+	case err != nil:
+		return observation.Observation{}, err
+	}
+	o.System, o.Tenant, o.Kind, o.ExternalID, o.Via = about.System, about.Tenant, about.Kind, about.ExternalID, observation.Fetch
+	return o, nil
+}
+
+// item fetches a task, a note or an appointment. Its contact is what the
+// notice says, else what was seen last, else what the system's search finds.
+func (h *hydrator) item(ctx context.Context, fetcher Fetcher, notice observation.Observation) (observation.Observation, error) {
+	said := notice.Parent != ""
+	if !said {
+		var err error
+		if notice.Parent, err = rawlog.Parent(ctx, h.Bus, notice); err != nil {
+			return observation.Observation{}, err
+		}
+	}
+	locator, ok := fetcher.(Locator)
+	if !ok {
+		return h.fetch(ctx, fetcher, notice)
+	}
+	if notice.Parent != "" {
+		o, err := h.fetch(ctx, fetcher, notice)
+		if err != nil || !o.Absent || said {
+			return o, err
+		}
+		// It may have moved, which a merge of contacts does.
+		moved, err := locator.Locate(ctx, notice)
+		if err != nil && !errors.Is(err, ErrDeleted) {
+			return observation.Observation{}, err
+		}
+		if moved == "" || moved == notice.Parent {
+			return o, nil
+		}
+		notice.Parent = moved
+		return h.fetch(ctx, fetcher, notice)
+	}
+	var err error
+	if notice.Parent, err = locator.Locate(ctx, notice); err != nil {
+		return observation.Observation{}, err
+	}
+	if notice.Parent == "" {
+		return observation.Observation{}, errors.New("its contact is not found")
+	}
+	return h.fetch(ctx, fetcher, notice)
+}
+
+// itemsOf publishes the items of a contact that have changed, and the absence
+// of those that were there before. Of a contact that is gone nothing is said:
+// its items may have gone to another one.
+func (h *hydrator) itemsOf(ctx context.Context, lister ItemLister, fetcher Fetcher, subject string, contact observation.Observation) error {
+	items, err := lister.Items(ctx, contact.ExternalID)
+	if apierr.ClassOf(err) == apierr.Gone {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	for i := range items {
+		items[i].System, items[i].Tenant, items[i].Via = contact.System, contact.Tenant, observation.Fetch
+		if err := rawlog.Publish(ctx, h.Bus, items[i]); err != nil {
+			return err
+		}
+	}
+	was, _ := h.items.Get(subject)
+	for _, o := range was {
+		if slices.ContainsFunc(items, func(x observation.Observation) bool { return x.ExternalID == o.ExternalID }) {
+			continue
+		}
+		now, err := h.fetch(ctx, fetcher, o)
+		if err != nil {
+			return err
+		}
+		if err := rawlog.Publish(ctx, h.Bus, now); err != nil {
+			return err
+		}
+	}
+	for i := range items {
+		items[i].Record = nil // only what they are is remembered
+	}
+	h.items.Add(subject, items)
 	return nil
 }
 
@@ -121,6 +261,9 @@ func (h *hydrator) handle(ctx context.Context, m bus.Stored, count int) error {
 // Nothing but an answer that will never change ends as a dead letter.
 func verdict(cfg Config, s streams.Parsed, err error, count int) error {
 	err = fmt.Errorf("fetch %s %s: %w", s.System, s.Kind, err)
+	if errors.Is(err, ErrDeleted) {
+		return bus.Later(err, min(200*time.Millisecond<<count, 30*time.Second))
+	}
 	var api *apierr.Error
 	if !errors.As(err, &api) {
 		return err

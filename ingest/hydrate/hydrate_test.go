@@ -29,9 +29,10 @@ type fetcher struct {
 	count   map[canonical.ExternalID]int
 }
 
-func (f *fetcher) Fetch(_ context.Context, id canonical.ExternalID) (observation.Observation, error) {
+func (f *fetcher) Fetch(_ context.Context, about observation.Observation) (observation.Observation, error) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
+	id := about.ExternalID
 	f.count[id]++
 	if a := f.answers[id]; len(a) > 0 {
 		if len(a) > 1 {
@@ -124,14 +125,14 @@ func TestNoticesCoalesce(t *testing.T) {
 	for range 50 {
 		notice(t, c, canonical.KindContact, "x", time.Time{})
 	}
-	notice(t, c, "task", "t1", time.Time{}) // of a kind that is not fetched yet
+	notice(t, c, "invoice", "t1", time.Time{}) // of a kind that is not fetched
 	run(t, c, f)
 	bustest.Settled(t, c, streams.RAW, streams.Hydrate("a").Durable)
 	if got := f.fetched("x"); got < 1 || got > 10 {
 		t.Errorf("50 notices of one record led to %d fetches", got)
 	}
 	if f.fetched("t1") != 0 {
-		t.Error("a task was fetched as a contact")
+		t.Error("an invoice was fetched")
 	}
 }
 

@@ -4,7 +4,6 @@
 package ingesttest
 
 import (
-	"context"
 	"net/http"
 	"net/http/httptest"
 	"strings"
@@ -13,6 +12,7 @@ import (
 
 	"github.com/goccy/go-json"
 
+	"github.com/causeway-sync/causeway/ingest/hydrate"
 	"github.com/causeway-sync/causeway/ingest/poll"
 	"github.com/causeway-sync/causeway/internal/apierr"
 	"github.com/causeway-sync/causeway/internal/budget"
@@ -25,7 +25,7 @@ const Secret = "pit-5ec2e7-0123456789"
 
 // Reader is what a system's reader has to be.
 type Reader interface {
-	Fetch(ctx context.Context, id canonical.ExternalID) (observation.Observation, error)
+	hydrate.Fetcher
 	poll.Lister
 }
 
@@ -56,14 +56,14 @@ func Run(t *testing.T, newSystem func(*testing.T) System) {
 	t.Run("a record is fetched whole", func(t *testing.T) {
 		s, r := setup(t, nil)
 		id := s.Add(1)
-		o, err := r.Fetch(t.Context(), id)
+		o, err := r.Fetch(t.Context(), contact(id))
 		if err != nil {
 			t.Fatal(err)
 		}
 		if o.System != s.Name || o.ExternalID != id || o.Endpoint == "" || o.ReadBegan.IsZero() || o.Modified.IsZero() || o.Absent || !json.Valid(o.Record) {
 			t.Errorf("got %+v", o)
 		}
-		again, err := r.Fetch(t.Context(), id)
+		again, err := r.Fetch(t.Context(), contact(id))
 		if err != nil || string(again.Record) != string(o.Record) {
 			t.Errorf("the bytes differ from one fetch to the next: %v", err)
 		}
@@ -73,7 +73,7 @@ func Run(t *testing.T, newSystem func(*testing.T) System) {
 		id := s.Add(1)
 		s.Remove(id)
 		for _, id := range []canonical.ExternalID{id, "nobody00000000000000", "a/../b?c"} {
-			if _, err := r.Fetch(t.Context(), id); apierr.ClassOf(err) != apierr.Gone {
+			if _, err := r.Fetch(t.Context(), contact(id)); apierr.ClassOf(err) != apierr.Gone {
 				t.Errorf("%s: got %v", id, err)
 			}
 		}
@@ -122,7 +122,7 @@ func Run(t *testing.T, newSystem func(*testing.T) System) {
 		for i := range 20 {
 			ids = append(ids, s.Add(i))
 		}
-		o, err := r.Fetch(t.Context(), ids[19])
+		o, err := r.Fetch(t.Context(), contact(ids[19]))
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -147,7 +147,7 @@ func Run(t *testing.T, newSystem func(*testing.T) System) {
 				_, _ = w.Write([]byte(`<html>` + Secret + ` of ada@example.org</html>`))
 				return true
 			})
-			_, err := r.Fetch(t.Context(), "x")
+			_, err := r.Fetch(t.Context(), contact("x"))
 			_, listErr := r.List(t.Context(), poll.Query{})
 			for _, err := range []error{err, listErr} {
 				if apierr.ClassOf(err) != tt.want {
@@ -159,6 +159,10 @@ func Run(t *testing.T, newSystem func(*testing.T) System) {
 			}
 		}
 	})
+}
+
+func contact(id canonical.ExternalID) observation.Observation {
+	return observation.Observation{Kind: canonical.KindContact, ExternalID: id}
 }
 
 // walk follows the pages to their end and returns how many there were.

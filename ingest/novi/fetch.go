@@ -2,26 +2,53 @@ package novi
 
 import (
 	"context"
+	"slices"
+	"sync"
+	"time"
 
 	"github.com/causeway-sync/causeway/internal/budget"
+	"github.com/causeway-sync/causeway/internal/clock"
 	"github.com/causeway-sync/causeway/internal/noviapi"
 	"github.com/causeway-sync/causeway/schemas/canonical"
 	"github.com/causeway-sync/causeway/schemas/observation"
 )
 
-// Reader reads one site's members.
-type Reader struct{ client *noviapi.Client }
+// Reader reads one site's members and their activities.
+type Reader struct {
+	client *noviapi.Client
+	clock  clock.Clock
+
+	mu    sync.Mutex
+	kinds map[string]canonical.Kind // by activity type; replaced, never changed
+	asked time.Time                 // when the types were
+}
 
 // NewReader returns a Reader of the site that client speaks to.
-func NewReader(client *noviapi.Client) *Reader { return &Reader{client} }
+func NewReader(client *noviapi.Client, clk clock.Clock) *Reader {
+	return &Reader{client: client, clock: clk}
+}
 
-// Fetch returns a member as it is now.
-func (r *Reader) Fetch(ctx context.Context, id canonical.ExternalID) (observation.Observation, error) {
-	rec, err := r.client.GetMember(ctx, budget.Hydrate, string(id))
+// Fetch returns a member or an activity as it is now. An activity is of the
+// kind that is asked for, even if its type has become another: it is there.
+func (r *Reader) Fetch(ctx context.Context, about observation.Observation) (observation.Observation, error) {
+	if slices.Contains(canonical.Items(), about.Kind) {
+		rec, err := r.client.GetActivity(ctx, budget.Hydrate, string(about.ExternalID))
+		if err != nil {
+			return observation.Observation{}, err
+		}
+		return item(about.Kind, rec, observation.NoviActivityGet), nil
+	}
+	rec, err := r.client.GetMember(ctx, budget.Hydrate, string(about.ExternalID))
 	if err != nil {
 		return observation.Observation{}, err
 	}
 	return observe(rec, observation.NoviMemberGet), nil
+}
+
+func item(kind canonical.Kind, rec noviapi.Record, endpoint string) observation.Observation {
+	o := observe(rec, endpoint)
+	o.Kind, o.Parent = kind, canonical.ExternalID(rec.MemberID)
+	return o
 }
 
 func observe(rec noviapi.Record, endpoint string) observation.Observation {

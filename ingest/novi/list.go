@@ -44,13 +44,18 @@ func (r *Reader) List(ctx context.Context, q poll.Query) (poll.Page, error) {
 	for _, rec := range found.Members {
 		page.Observations = append(page.Observations, observe(rec, observation.NoviMemberList))
 	}
-	next := cursor{Offset: c.Offset + len(found.Members) - overlap, Total: found.TotalCount, Restarts: c.Restarts}
-	switch {
-	case c.Total >= 0 && found.TotalCount >= 0 && c.Total != found.TotalCount && c.Restarts < maxRestarts:
-		next = cursor{Total: found.TotalCount, Restarts: c.Restarts + 1}
-	case len(found.Members) < pageSize:
-		return page, nil
-	}
-	page.Next, err = json.Marshal(next)
+	page.Next, err = c.next(len(found.Members), found.TotalCount)
 	return page, err
+}
+
+// next is the cursor after a page of n rows, nil after the last.
+func (c cursor) next(n, total int) (json.RawMessage, error) {
+	next := cursor{Offset: c.Offset + n - overlap, Total: total, Restarts: c.Restarts}
+	switch {
+	case c.Total >= 0 && total >= 0 && c.Total != total && c.Restarts < maxRestarts:
+		next = cursor{Total: total, Restarts: c.Restarts + 1}
+	case n < pageSize:
+		return nil, nil
+	}
+	return json.Marshal(next)
 }

@@ -31,7 +31,7 @@ func TestReader(t *testing.T) {
 		return ingesttest.System{Name: canonical.Novi, Handler: sim.Handler(),
 			Connect: func(url string) ingesttest.Reader {
 				return novi.NewReader(noviapi.New(noviapi.Config{BaseURL: url, Clock: clock.System{}, HTTP: &http.Client{Timeout: 10 * time.Second},
-					Key: func(context.Context) (string, error) { return ingesttest.Secret, nil }}))
+					Key: func(context.Context) (string, error) { return ingesttest.Secret, nil }}), clock.System{})
 			},
 			Add: func(i int) canonical.ExternalID {
 				return edit(novisim.Edit{Fields: map[string]any{"Name": "P" + strconv.Itoa(i), "Email": "p" + strconv.Itoa(i) + "@example.org"}})

@@ -79,6 +79,8 @@ const (
 	// remembered is how many records' contents are known, so that an overlap
 	// is not published again.
 	remembered = 1 << 16
+	// contacts is what a walk goes through, in CURSORS.
+	contacts = "contact"
 )
 
 // progress is what CURSORS holds.
@@ -93,13 +95,23 @@ type progress struct {
 
 type walker struct {
 	Config
-	kv   bus.KV
-	key  string
+	cursor
 	seen *lru.Cache[canonical.ExternalID, uint64]
 	seed maphash.Seed
-	rev  uint64
-	p    progress
 	errs int // in a row
+}
+
+// cursor is the progress and where it is kept.
+type cursor struct {
+	kv    bus.KV
+	key   string
+	clock clock.Clock
+	rev   uint64
+	p     progress
+}
+
+func cursorKey(tenant canonical.Tenant, system canonical.System, what string) string {
+	return string(tenant) + "." + string(system) + "." + what
 }
 
 // errLost says that another instance has taken over.
@@ -118,13 +130,13 @@ func Run(ctx context.Context, cfg Config) error {
 	if err != nil {
 		return fmt.Errorf("walk %s: %w", cfg.System, err)
 	}
-	w := &walker{Config: cfg, kv: kv, seen: seen, seed: maphash.MakeSeed(),
-		key: streams.WalkKey(cfg.System, cfg.Tenant, canonical.KindContact)}
+	w := &walker{Config: cfg, seen: seen, seed: maphash.MakeSeed(),
+		cursor: cursor{kv: kv, key: cursorKey(cfg.Tenant, cfg.System, contacts), clock: cfg.Clock}}
 	for ctx.Err() == nil {
 		wait, err := w.pass(ctx)
 		if err != nil && ctx.Err() == nil && !errors.Is(err, errLost) {
 			w.errs++
-			wait = min(max(retryAfter(err), time.Second<<min(w.errs-1, 6)), time.Minute)
+			wait = again(err, w.errs)
 			cfg.Logger.Warn().Err(err).Str("system", string(cfg.System)).Str("tenant", string(cfg.Tenant)).Dur("again_in", wait).Msg("walk interrupted")
 		}
 		if wait < 0 || clock.Sleep(ctx, cfg.Clock, wait) != nil {
@@ -135,12 +147,14 @@ func Run(ctx context.Context, cfg Config) error {
 	return nil
 }
 
-func retryAfter(err error) time.Duration {
+// again is how long to wait after the errs-th error in a row.
+func again(err error, errs int) time.Duration {
+	var after time.Duration
 	var api *apierr.Error
 	if errors.As(err, &api) {
-		return api.RetryAfter
+		after = api.RetryAfter
 	}
-	return 0
+	return min(max(after, time.Second<<min(errs-1, 6)), time.Minute)
 }
 
 // pass works on what is due and returns how long to wait, or a negative
@@ -174,35 +188,41 @@ func (w *walker) pass(ctx context.Context) (time.Duration, error) {
 }
 
 func (w *walker) load(ctx context.Context) error {
-	value, rev, err := w.kv.Get(ctx, w.key)
+	fresh := progress{Walk: streams.Walk{Backfilled: !w.Backfill}}
+	if !w.Backfill {
+		fresh.Since = w.Clock.Now()
+	}
+	return w.cursor.load(ctx, fresh)
+}
+
+// load reads the progress; it is fresh if none has been kept.
+func (c *cursor) load(ctx context.Context, fresh progress) error {
+	value, rev, err := c.kv.Get(ctx, c.key)
 	switch {
 	case errors.Is(err, bus.ErrNotFound):
-		w.p, w.rev = progress{Walk: streams.Walk{Backfilled: !w.Backfill}}, 0
-		if !w.Backfill {
-			w.p.Since = w.Clock.Now()
-		}
+		c.p, c.rev = fresh, 0
 		return nil
 	case err != nil:
 		return fmt.Errorf("load cursor: %w", err)
 	}
-	w.rev, w.p = rev, progress{}
-	if err := json.Unmarshal(value, &w.p); err != nil {
-		return fmt.Errorf("load cursor %s: %w", w.key, err)
+	c.rev, c.p = rev, progress{}
+	if err := json.Unmarshal(value, &c.p); err != nil {
+		return fmt.Errorf("load cursor %s: %w", c.key, err)
 	}
 	return nil
 }
 
 // save keeps the progress and the lease until due.
-func (w *walker) save(ctx context.Context, due time.Time) error {
-	w.p.Due = due
-	value, err := json.Marshal(w.p)
+func (c *cursor) save(ctx context.Context, due time.Time) error {
+	c.p.Due = due
+	value, err := json.Marshal(c.p)
 	if err != nil {
 		return fmt.Errorf("encode cursor: %w", err)
 	}
-	if w.rev == 0 {
-		w.rev, err = w.kv.Create(ctx, w.key, value)
+	if c.rev == 0 {
+		c.rev, err = c.kv.Create(ctx, c.key, value)
 	} else {
-		w.rev, err = w.kv.Update(ctx, w.key, value, w.rev)
+		c.rev, err = c.kv.Update(ctx, c.key, value, c.rev)
 	}
 	if errors.Is(err, bus.ErrExists) || errors.Is(err, bus.ErrWrongSequence) {
 		return errLost
@@ -214,13 +234,13 @@ func (w *walker) save(ctx context.Context, due time.Time) error {
 }
 
 // release gives the lease back, so that a restart need not wait for it.
-func (w *walker) release() {
-	if w.rev == 0 || w.p.Began.IsZero() {
+func (c *cursor) release() {
+	if c.rev == 0 || c.p.Began.IsZero() {
 		return
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), 2*time.Second)
 	defer cancel()
-	_ = w.save(ctx, w.Clock.Now()) // should it fail, the lease runs out
+	_ = c.save(ctx, c.clock.Now()) // should it fail, the lease runs out
 }
 
 // page reads and publishes one page and keeps the progress.

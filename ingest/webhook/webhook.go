@@ -60,6 +60,9 @@ type Notice struct {
 	Tenant   canonical.Tenant
 	Kind     canonical.Kind
 	External canonical.ExternalID
+	// Parent is the contact that the record hangs on, "" if the body does not
+	// say.
+	Parent canonical.ExternalID
 	// ID is the idempotency key, "" if the system's bodies have nothing that
 	// tells one event from the next.
 	ID string
@@ -213,7 +216,7 @@ func (d *Door) allow(addr string) bool {
 }
 
 func (d *Door) store(ctx context.Context, n Notice, raw []byte) answer {
-	o := observation.Observation{System: d.source.System(), Tenant: n.Tenant, Kind: n.Kind, ExternalID: n.External, Via: observation.Notice, Record: raw}
+	o := observation.Observation{System: d.source.System(), Tenant: n.Tenant, Kind: n.Kind, ExternalID: n.External, Via: observation.Notice, Parent: n.Parent, Record: raw}
 	body, err := o.Encode()
 	if err != nil {
 		return answer{http.StatusBadRequest, Malformed, "the body can't be kept", 0}

@@ -44,10 +44,11 @@ var may = map[string][]string{
 	"internal/verify":    {"internal/apierr", "internal/budget", "internal/bus", "internal/clock", "internal/ghlapi", "internal/mapping", "internal/noviapi", "streams", "schemas/..."},
 
 	"ingest/webhook": {"internal/bus", "internal/clock", "streams", "schemas/..."},
-	"ingest/hydrate": {"internal/apierr", "internal/bus", "internal/clock", "streams", "schemas/..."},
-	"ingest/poll":    {"internal/apierr", "internal/budget", "internal/bus", "internal/clock", "streams", "schemas/..."},
-	"ingest/ghl":     {"ingest/webhook", "ingest/poll", "internal/apierr", "internal/budget", "internal/ghlapi", "schemas/..."},
-	"ingest/novi":    {"ingest/webhook", "ingest/poll", "internal/apierr", "internal/budget", "internal/noviapi", "schemas/..."},
+	"ingest/rawlog":  {"internal/bus", "streams", "schemas/..."},
+	"ingest/hydrate": {"ingest/rawlog", "internal/apierr", "internal/bus", "internal/clock", "streams", "schemas/..."},
+	"ingest/poll":    {"ingest/rawlog", "internal/apierr", "internal/budget", "internal/bus", "internal/clock", "streams", "schemas/..."},
+	"ingest/ghl":     {"ingest/webhook", "ingest/hydrate", "ingest/poll", "internal/apierr", "internal/budget", "internal/ghlapi", "schemas/..."},
+	"ingest/novi":    {"ingest/webhook", "ingest/hydrate", "ingest/poll", "internal/apierr", "internal/budget", "internal/clock", "internal/noviapi", "schemas/..."},
 	"ingest":         {"ingest/...", "internal/bus", "internal/clients", "internal/clock", "internal/config", "internal/ghlapi", "internal/noviapi", "streams", "schemas/..."},
 
 	"transform/merge":    {"internal/mapping", "schemas/..."},
@@ -66,7 +67,7 @@ var may = map[string][]string{
 	"cmd/sink":      {"sink", "internal/process"},
 
 	"sink/sinktest":     {"sink/plan", "sink/apply", "internal/apierr", "internal/mapping", "schemas/..."},
-	"ingest/ingesttest": {"ingest/webhook", "ingest/poll", "internal/apierr", "internal/budget", "schemas/..."},
+	"ingest/ingesttest": {"ingest/webhook", "ingest/hydrate", "ingest/poll", "internal/apierr", "internal/budget", "schemas/..."},
 
 	// For dev and tests only: nothing that a stage links.
 	"internal/ghlsim":   {},

@@ -1,0 +1,88 @@
+package ghl
+
+import (
+	"context"
+	"fmt"
+
+	"github.com/goccy/go-json"
+
+	"github.com/causeway-sync/causeway/ingest/poll"
+	"github.com/causeway-sync/causeway/internal/apierr"
+	"github.com/causeway-sync/causeway/internal/budget"
+	"github.com/causeway-sync/causeway/internal/ghlapi"
+	"github.com/causeway-sync/causeway/schemas/canonical"
+	"github.com/causeway-sync/causeway/schemas/observation"
+)
+
+const (
+	// taskOverlap is how many rows pages share, for tasks that moved (§3.8).
+	taskOverlap = 10
+	// maxTasks bounds a sweep, should the search pay no heed to skip.
+	maxTasks = 200_000
+	// noteContacts is how many contacts' notes are a page of the sweep.
+	noteContacts = 20
+)
+
+type tasks struct {
+	*Reader
+	completed bool
+}
+
+// Tasks sweeps the location's tasks, the open or the completed ones.
+func (r *Reader) Tasks(completed bool) poll.Sweeper { return tasks{r, completed} }
+
+// Sweep returns one page of the location's search.
+func (t tasks) Sweep(ctx context.Context, cursor json.RawMessage) (poll.Page, error) {
+	skip := 0
+	if cursor != nil {
+		if err := json.Unmarshal(cursor, &skip); err != nil {
+			return poll.Page{}, fmt.Errorf("search tasks: cursor: %w", err)
+		}
+	}
+	if skip > maxTasks {
+		return poll.Page{}, &apierr.Error{System: "ghl", Op: "search tasks", Class: apierr.Retry, Message: "the search has no end"}
+	}
+	found, err := t.client.SearchTasks(ctx, budget.Poll, ghlapi.TaskSearch{Completed: &t.completed, Limit: taskPage, Skip: skip})
+	if err != nil {
+		return poll.Page{}, err
+	}
+	var page poll.Page
+	for _, rec := range found {
+		rec.ReadBegan = rec.ReadBegan.Add(-indexLag)
+		page.Observations = append(page.Observations, item(canonical.KindTask, "", rec, observation.GHLTaskSearch))
+	}
+	if len(found) == taskPage {
+		page.Next, err = json.Marshal(skip + taskPage - taskOverlap)
+	}
+	return page, err
+}
+
+type notes struct{ *Reader }
+
+// Notes sweeps the notes of all contacts: there is no list of them, so it
+// takes a call for each contact (§3.9).
+func (r *Reader) Notes() poll.Sweeper { return notes{r} }
+
+// Sweep returns the notes of one page of contacts.
+func (n notes) Sweep(ctx context.Context, cursor json.RawMessage) (poll.Page, error) {
+	found, err := n.client.SearchContacts(ctx, budget.Poll, ghlapi.SearchRequest{PageLimit: noteContacts, SearchAfter: cursor,
+		Sort: []ghlapi.Sort{{Field: "dateAdded", Direction: "asc"}}})
+	if err != nil {
+		return poll.Page{}, err
+	}
+	var page poll.Page
+	for _, contact := range found.Contacts {
+		of, err := n.notes(ctx, budget.Poll, canonical.ExternalID(contact.ID))
+		if apierr.ClassOf(err) == apierr.Gone {
+			continue
+		}
+		if err != nil {
+			return poll.Page{}, err
+		}
+		page.Observations = append(page.Observations, of...)
+	}
+	if len(found.Contacts) == noteContacts {
+		page.Next = found.SearchAfter
+	}
+	return page, nil
+}

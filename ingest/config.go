@@ -47,11 +47,11 @@ func FromFile(file *config.File, b bus.Bus, clk clock.Clock, logger zerolog.Logg
 		}
 		if t.GHL != nil {
 			tenant.Location, tenant.PollGHL = t.GHL.Location, *t.GHL.Poll
-			tenant.SweepGHL = tenant.PollGHL
+			tenant.SweepGHL, tenant.SweepAllGHL = *t.GHL.Sweep, *t.GHL.SweepAll
 		}
 		if t.Novi != nil {
 			tenant.PollNovi = *t.Novi.Poll
-			tenant.SweepNovi = tenant.PollNovi
+			tenant.SweepNovi, tenant.SweepAllNovi = *t.Novi.Sweep, *t.Novi.SweepAll
 			if tenant.NoviToken, err = file.Resolve(t.Novi.WebhookToken); err != nil {
 				return Config{}, fmt.Errorf("tenant %s: novi.webhook_token: %w", t.Name, err)
 			}

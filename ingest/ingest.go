@@ -64,9 +64,12 @@ type Tenant struct {
 	// means never.
 	Backfill          bool
 	PollGHL, PollNovi time.Duration
-	// SweepGHL and SweepNovi are the intervals of the sweeps through tasks,
-	// notes and activities; 0 means never. What changes rarely is swept rarely.
-	SweepGHL, SweepNovi time.Duration
+	// SweepGHL and SweepNovi are the intervals of the sweeps through open tasks,
+	// notes and the activities of the next year; 0 means never. SweepAllGHL and
+	// SweepAllNovi are those of what changes rarely: done tasks, and all
+	// activities.
+	SweepGHL, SweepNovi       time.Duration
+	SweepAllGHL, SweepAllNovi time.Duration
 	// Workers is how many records are fetched at once; 0 means 8.
 	Workers int
 }
@@ -78,14 +81,9 @@ const (
 	noviOverlap = 26 * time.Hour
 )
 
-const (
-	// rarely is how many intervals are between two sweeps of what changes
-	// rarely: done tasks, and activities of long ago.
-	rarely = 24
-	// notePages is how many pages of contacts have their notes read at each
-	// interval.
-	notePages = 5
-)
+// notePages is how many pages of contacts have their notes read at each
+// interval.
+const notePages = 5
 
 // Run works until ctx is done, then stops taking, finishes what it has begun
 // and returns nil.
@@ -117,7 +115,7 @@ func Run(ctx context.Context, cfg Config) error {
 			fetchers[canonical.GHL] = r
 			walk(canonical.GHL, r, t.PollGHL, ghlOverlap)
 			sweep(canonical.GHL, "task-open", r.Tasks(false), t.SweepGHL, t.PollGHL, 0)
-			sweep(canonical.GHL, "task-completed", r.Tasks(true), rarely*t.SweepGHL, t.PollGHL, 0)
+			sweep(canonical.GHL, "task-completed", r.Tasks(true), t.SweepAllGHL, t.PollGHL, 0)
 			sweep(canonical.GHL, "note", r.Notes(), t.SweepGHL, t.PollGHL, notePages)
 		}
 		if t.Novi != nil {
@@ -125,7 +123,7 @@ func Run(ctx context.Context, cfg Config) error {
 			fetchers[canonical.Novi] = r
 			walk(canonical.Novi, r, t.PollNovi, noviOverlap)
 			sweep(canonical.Novi, "activity-window", r.Activities(true), t.SweepNovi, t.PollNovi, 0)
-			sweep(canonical.Novi, "activity", r.Activities(false), rarely*t.SweepNovi, t.PollNovi, 0)
+			sweep(canonical.Novi, "activity", r.Activities(false), t.SweepAllNovi, t.PollNovi, 0)
 		}
 		g.Go(func() error {
 			return hydrate.Run(ctx, hydrate.Config{Bus: cfg.Bus, Clock: cfg.Clock, Logger: cfg.Logger, Tenant: t.Name, Fetchers: fetchers, Workers: t.Workers})

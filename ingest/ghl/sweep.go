@@ -46,7 +46,7 @@ func (t tasks) Sweep(ctx context.Context, cursor json.RawMessage) (poll.Page, er
 	if err != nil {
 		return poll.Page{}, err
 	}
-	var page poll.Page
+	page := poll.Page{Partial: true}
 	for _, rec := range found {
 		rec.ReadBegan = rec.ReadBegan.Add(-indexLag)
 		page.Observations = append(page.Observations, item(canonical.KindTask, "", rec, observation.GHLTaskSearch))

@@ -233,7 +233,7 @@ func (h *hydrator) itemsOf(ctx context.Context, lister ItemLister, fetcher Fetch
 	}
 	for i := range items {
 		items[i].System, items[i].Tenant, items[i].Via = contact.System, contact.Tenant, observation.Fetch
-		if err := rawlog.Publish(ctx, h.Bus, items[i]); err != nil {
+		if _, err := rawlog.Publish(ctx, h.Bus, items[i]); err != nil {
 			return err
 		}
 	}
@@ -246,7 +246,7 @@ func (h *hydrator) itemsOf(ctx context.Context, lister ItemLister, fetcher Fetch
 		if err != nil {
 			return err
 		}
-		if err := rawlog.Publish(ctx, h.Bus, now); err != nil {
+		if _, err := rawlog.Publish(ctx, h.Bus, now); err != nil {
 			return err
 		}
 	}

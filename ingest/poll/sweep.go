@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"hash/maphash"
 	"time"
 
 	"github.com/goccy/go-json"
@@ -21,7 +22,8 @@ import (
 // Sweeper goes through items (tasks, notes, appointments), which no system can
 // list by when they were changed.
 type Sweeper interface {
-	// Sweep returns one page. Its observations lack Tenant and Via, which are
+	// Sweep returns one page, Partial if it shows an index that lags, so that
+	// what is new is fetched as well. Its observations lack Tenant and Via, which are
 	// the sweep's to set; an item may be on several pages.
 	Sweep(ctx context.Context, cursor json.RawMessage) (Page, error)
 	// Fetch returns the item that about names by its Kind, ExternalID and
@@ -61,6 +63,8 @@ const (
 // known is an item that has been seen.
 type known struct {
 	about   observation.Observation // without its record
+	sum     uint64                  // of the row that showed it last
+	seq     uint64                  // of the last thing that RAW held of it then
 	sweep   int                     // the last that has shown it
 	missed  int                     // complete sweeps since
 	counted int                     // the last of these
@@ -75,6 +79,7 @@ type sweeper struct {
 	SweepConfig
 	cursor
 	items map[itemKey]known
+	seed  maphash.Seed
 	sweep int // counts from 1
 	// whole says that this instance has read the sweep under way from its
 	// beginning, so that what it hasn't seen is missing.
@@ -99,7 +104,7 @@ func RunSweep(ctx context.Context, cfg SweepConfig) error {
 	if err != nil {
 		return fmt.Errorf("open bucket %s: %w", streams.CURSORS, err)
 	}
-	s := &sweeper{SweepConfig: cfg, items: map[itemKey]known{},
+	s := &sweeper{SweepConfig: cfg, items: map[itemKey]known{}, seed: maphash.MakeSeed(),
 		cursor: cursor{kv: kv, key: cursorKey(cfg.Tenant, cfg.System, cfg.Name), clock: cfg.Clock}}
 	for ctx.Err() == nil {
 		wait, err := s.pass(ctx)
@@ -214,18 +219,46 @@ func (s *sweeper) page(ctx context.Context) error {
 		return fmt.Errorf("sweep %s %s: %w", s.System, s.Name, err)
 	}
 	for _, o := range page.Observations {
-		if err := s.publish(ctx, o); err != nil {
+		key, sum := itemKey{o.Kind, o.ExternalID}, maphash.Bytes(s.seed, o.Record)
+		seq, err := s.row(ctx, o, page.Partial, s.items[key], sum)
+		if err != nil {
 			return err
 		}
 		about := o
 		about.Record = nil
-		s.items[itemKey{o.Kind, o.ExternalID}] = known{about: about, sweep: s.sweep}
+		s.items[key] = known{about: about, sum: sum, seq: seq, sweep: s.sweep}
 	}
 	s.p.Cursor = page.Next
 	return nil
 }
 
-func (s *sweeper) publish(ctx context.Context, o observation.Observation) error {
+// row publishes what a row shows if it is new. A row of a lagging index says
+// only that there may be something new: the record was so some time ago, and
+// might be taken for older than what we know. So it is fetched. seq is that of
+// the last thing that RAW holds of the record.
+func (s *sweeper) row(ctx context.Context, o observation.Observation, lagging bool, was known, sum uint64) (uint64, error) {
+	if !lagging {
+		return s.publish(ctx, o)
+	}
+	o.System, o.Tenant = s.System, s.Tenant
+	shown, seq, err := rawlog.Shows(ctx, s.Bus, o)
+	if err != nil || shown || was.sum == sum && was.seq == seq && seq != 0 {
+		return seq, err
+	}
+	if err := s.keep(ctx, lease); err != nil {
+		return 0, err
+	}
+	fetched, err := s.Sweeper.Fetch(ctx, o)
+	switch {
+	case apierr.ClassOf(err) == apierr.Gone:
+		return seq, nil // its absence from the sweeps will tell
+	case err != nil:
+		return 0, fmt.Errorf("sweep %s %s: %w", s.System, s.Name, err)
+	}
+	return s.publish(ctx, fetched)
+}
+
+func (s *sweeper) publish(ctx context.Context, o observation.Observation) (uint64, error) {
 	o.System, o.Tenant, o.Via = s.System, s.Tenant, observation.Poll
 	return rawlog.Publish(ctx, s.Bus, o)
 }
@@ -258,7 +291,7 @@ func (s *sweeper) missing(ctx context.Context) error {
 			s.Logger.Warn().Err(err).Str("system", string(s.System)).Str("tenant", string(s.Tenant)).Str("sweep", s.Name).Msg("a missing item could not be asked for")
 			continue
 		}
-		if err := s.publish(ctx, o); err != nil {
+		if _, err := s.publish(ctx, o); err != nil {
 			return err
 		}
 		delete(s.items, key) // what is there and not in this part any more is another part's

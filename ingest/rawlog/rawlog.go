@@ -26,19 +26,28 @@ type Log interface {
 
 // Publish stores o, unless the last thing that RAW holds of its record shows
 // just the same. Where that was a notice, o is stored: somebody waits for it.
-func Publish(ctx context.Context, log Log, o observation.Observation) error {
-	last, err := read(ctx, log, streams.RawOf(o))
-	if err != nil || last != nil && shows(last.Via) && last.Absent == o.Absent && last.Parent == o.Parent && same(last.Record, o.Record) {
-		return err
+// It returns the sequence of the last thing that RAW holds then.
+func Publish(ctx context.Context, log Log, o observation.Observation) (uint64, error) {
+	shown, seq, err := Shows(ctx, log, o)
+	if err != nil || shown {
+		return seq, err
 	}
 	body, err := o.Encode()
 	if err != nil {
-		return err
+		return 0, err
 	}
-	if _, err := log.Publish(ctx, bus.Message{Subject: streams.Raw(o), ID: o.Key(), Data: body}); err != nil {
-		return fmt.Errorf("publish %s %s: %w", o.System, o.Kind, err)
+	ack, err := log.Publish(ctx, bus.Message{Subject: streams.Raw(o), ID: o.Key(), Data: body})
+	if err != nil {
+		return 0, fmt.Errorf("publish %s %s: %w", o.System, o.Kind, err)
 	}
-	return nil
+	return ack.Seq, nil
+}
+
+// Shows reports whether the last thing that RAW holds of o's record shows just
+// the same, and its sequence, 0 if there is none.
+func Shows(ctx context.Context, r bus.Reader, o observation.Observation) (bool, uint64, error) {
+	last, seq, err := read(ctx, r, streams.RawOf(o))
+	return last != nil && shows(last.Via) && last.Absent == o.Absent && last.Parent == o.Parent && same(last.Record, o.Record), seq, err
 }
 
 // Parent returns the contact that a record hung on when it was last seen, or
@@ -62,20 +71,20 @@ func Parent(ctx context.Context, r bus.Reader, of observation.Observation) (cano
 }
 
 // read returns the last observation on subject, nil if there is none that can
-// be read.
-func read(ctx context.Context, r bus.Reader, subject string) (*observation.Observation, error) {
+// be read, and its sequence.
+func read(ctx context.Context, r bus.Reader, subject string) (*observation.Observation, uint64, error) {
 	m, err := r.Last(ctx, streams.RAW, subject)
 	if errors.Is(err, bus.ErrNotFound) {
-		return nil, nil
+		return nil, 0, nil
 	}
 	if err != nil {
-		return nil, fmt.Errorf("last of %s: %w", subject, err)
+		return nil, 0, fmt.Errorf("last of %s: %w", subject, err)
 	}
 	o, err := observation.Decode(m.Data)
 	if err != nil {
-		return nil, nil // what can't be read can't be equal
+		return nil, m.Seq, nil // what can't be read can't be equal
 	}
-	return &o, nil
+	return &o, m.Seq, nil
 }
 
 func shows(via observation.Via) bool {

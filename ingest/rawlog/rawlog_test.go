@@ -35,7 +35,7 @@ func TestPublish(t *testing.T) {
 		before := len(bustest.All(t, c, streams.RAW))
 		o := observation.Observation{System: canonical.GHL, Tenant: "a", Kind: canonical.KindTask, ExternalID: "t1", Via: s.via, Parent: s.parent,
 			ReadBegan: began.Add(time.Duration(i) * time.Second), Absent: s.record == "", Record: []byte(s.record)}
-		if err := rawlog.Publish(t.Context(), c, o); err != nil {
+		if _, err := rawlog.Publish(t.Context(), c, o); err != nil {
 			t.Fatal(err)
 		}
 		if got := len(bustest.All(t, c, streams.RAW)) > before; got != s.stored {

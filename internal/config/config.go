@@ -103,8 +103,14 @@ type GHL struct {
 	Create string `yaml:"create"`
 	// Poll is the interval of the search for changes. Default 1m; 0s means
 	// never.
-	Poll   *time.Duration `yaml:"poll"`
-	Limits Limits         `yaml:"limits"`
+	Poll *time.Duration `yaml:"poll"`
+	// Sweep is the interval of the sweep through open tasks and notes, which
+	// GHL can't list by when they changed. Default that of poll; 0s means never.
+	Sweep *time.Duration `yaml:"sweep"`
+	// SweepAll is the interval of the sweep through done tasks. Default 24 times
+	// sweep.
+	SweepAll *time.Duration `yaml:"sweep_all"`
+	Limits   Limits         `yaml:"limits"`
 }
 
 // Novi is a site.
@@ -128,6 +134,12 @@ type Novi struct {
 	// Poll is the interval of the list of modified members. Default 5m; 0s
 	// means never.
 	Poll *time.Duration `yaml:"poll"`
+	// Sweep is the interval of the sweep through the activities from 30 days ago
+	// to a year ahead. Default that of poll; 0s means never.
+	Sweep *time.Duration `yaml:"sweep"`
+	// SweepAll is the interval of the sweep through all activities. Default 24
+	// times sweep.
+	SweepAll *time.Duration `yaml:"sweep_all"`
 	// Paths override where things are; all or none.
 	Paths  Paths  `yaml:"paths"`
 	Limits Limits `yaml:"limits"`
@@ -298,6 +310,8 @@ func (t *Tenant) complete() error {
 	if g := t.GHL; g != nil {
 		orDefault(&g.BaseURL, "https://services.leadconnectorhq.com")
 		pollDefault(&g.Poll, time.Minute)
+		pollDefault(&g.Sweep, *g.Poll)
+		pollDefault(&g.SweepAll, 24**g.Sweep)
 		if g.Location == "" {
 			return errors.New("ghl.location: is missing")
 		}
@@ -308,6 +322,8 @@ func (t *Tenant) complete() error {
 	}
 	if n := t.Novi; n != nil {
 		pollDefault(&n.Poll, 5*time.Minute)
+		pollDefault(&n.Sweep, *n.Poll)
+		pollDefault(&n.SweepAll, 24**n.Sweep)
 		orDefault(&n.Timezone, "UTC")
 		if _, err := time.LoadLocation(n.Timezone); err != nil {
 			return fmt.Errorf("novi.timezone: %q is no IANA time zone", n.Timezone)

@@ -103,6 +103,10 @@ func NewWorld(ctx context.Context, o Options) (*World, error) {
 		// has caught up.
 		w.settle += indexLag + 2*max(o.PollGHL, o.PollNovi)
 	}
+	if o.Items {
+		// What has no webhook is seen by sweeps, what is gone by two of them.
+		w.settle += indexLag + 4*max(o.PollGHL, o.PollNovi)
+	}
 	random := rand.New(rand.NewPCG(uint64(o.Seed), 0x776f726c64))
 	word := func() string { return fmt.Sprintf("%016x%016x", random.Uint64(), random.Uint64()) }
 	token, key, pathToken, secret := "pit-"+word(), word(), word(), word()
@@ -181,8 +185,8 @@ func NewWorld(ctx context.Context, o Options) (*World, error) {
 	files := map[string]string{
 		"secrets/ghl-token": token, "secrets/novi-key": key, "secrets/novi-webhook-token": pathToken, "secrets/novi-webhook-secret": secret,
 		"ghl-webhook-key.pem": string(pem.EncodeToMemory(&pem.Block{Type: "PUBLIC KEY", Bytes: public})),
-		"causeway.yaml": fmt.Sprintf(configText, w.NATSAddr, front, Tenant, w.GHLURL, Location, o.PollGHL, 100*o.Limits, 200_000*o.Limits,
-			w.NoviURL, o.CreateNovi, o.PollNovi, 20*o.Limits, 600*o.Limits, 100_000*o.Limits),
+		"causeway.yaml": fmt.Sprintf(configText, w.NATSAddr, front, Tenant, w.GHLURL, Location, o.PollGHL, 2*o.PollGHL, 100*o.Limits, 200_000*o.Limits,
+			w.NoviURL, o.CreateNovi, o.PollNovi, 2*o.PollNovi, 20*o.Limits, 600*o.Limits, 100_000*o.Limits),
 	}
 	for name, text := range files {
 		if err := os.WriteFile(filepath.Join(o.Dir, name), []byte(text), 0o600); err != nil {
@@ -211,6 +215,7 @@ tenants:
       location: %s
       token: file:secrets/ghl-token
       poll: %s
+      sweep_all: %s
       limits:
         windows: [{calls: %d, per: 10s}]
         daily: %d
@@ -221,6 +226,7 @@ tenants:
       webhook_secret: file:secrets/novi-webhook-secret
       create: %s
       poll: %s
+      sweep_all: %s
       limits:
         windows: [{calls: %d, per: 1s}, {calls: %d, per: 1m}]
         daily: %d

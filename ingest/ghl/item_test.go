@@ -167,3 +167,24 @@ func TestItems(t *testing.T) {
 		t.Errorf("got %v, %v", got, err)
 	}
 }
+
+func TestNoticesSayWhose(t *testing.T) {
+	source := ghl.Source{Tenants: map[string]canonical.Tenant{"loc1": "alpine-guild"}}
+	tests := []struct {
+		name, body string
+		want       canonical.ExternalID
+	}{
+		{"a note", `{"type":"NoteUpdate","locationId":"loc1","id":"n1","contactId":"c1"}`, "c1"},
+		{"wrapped", `{"data":{"type":"TaskComplete","locationId":"loc1","id":"t1","contactId":"c1"}}`, "c1"},
+		{"an appointment", `{"type":"AppointmentCreate","locationId":"loc1","appointment":{"id":"a1","contactId":"c1"}}`, "c1"},
+		{"a task as GHL sends it", `{"type":"TaskCreate","locationId":"loc1","id":"t1","title":"call"}`, ""},
+		{"a contact hangs on nothing", `{"type":"ContactUpdate","locationId":"loc1","id":"c1","contactId":"c1"}`, ""},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			if got, err := source.Read([]byte(tt.body)); err != nil || got.Parent != tt.want {
+				t.Errorf("got %q, %v; want %q", got.Parent, err, tt.want)
+			}
+		})
+	}
+}

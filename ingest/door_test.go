@@ -248,6 +248,27 @@ func TestDoorKeys(t *testing.T) {
 			t.Errorf("got %q", ids)
 		}
 	})
+	t.Run("the notice of a note names its contact", func(t *testing.T) {
+		d := openDoor(t, nil)
+		body := `{"type":"NoteUpdate","locationId":"loc1","id":"n1","contactId":"nmFm"}`
+		req, err := http.NewRequest("POST", d.URL+"/hooks/ghl", strings.NewReader(body))
+		if err != nil {
+			t.Fatal(err)
+		}
+		req.Header.Set("Content-Type", "application/json")
+		req.Header.Set("X-GHL-Signature", d.sign(body))
+		res, err := http.DefaultClient.Do(req)
+		if err != nil {
+			t.Fatal(err)
+		}
+		_ = res.Body.Close()
+		if len(d.got) != 1 {
+			t.Fatalf("stored %d", len(d.got))
+		}
+		if o, err := observation.Decode(d.got[0].Data); err != nil || o.Parent != "nmFm" || o.ExternalID != "n1" {
+			t.Errorf("got %+v, %v", o, err)
+		}
+	})
 	t.Run("two tenants can't share a location or a token", func(t *testing.T) {
 		for _, tenants := range [][]ingest.Tenant{{{Name: "a", Location: "x"}, {Name: "b", Location: "x"}}, {{Name: "a", NoviToken: "x"}, {Name: "b", NoviToken: "x"}}} {
 			if _, err := ingest.Handler(ingest.Config{Tenants: tenants}); err == nil || !strings.Contains(err.Error(), "tenant") {

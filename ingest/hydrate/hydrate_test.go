@@ -156,3 +156,165 @@ func TestPolledNotices(t *testing.T) {
 	step(time.Time{}, 2)
 	step(noon.Add(time.Second), 3)
 }
+
+// place is a system where items are found by their contact.
+type place struct {
+	mu     sync.Mutex
+	there  map[canonical.ExternalID]canonical.ExternalID // item → contact
+	index  map[canonical.ExternalID]canonical.ExternalID // what its search shows
+	lag    int                                           // searches until the index is up to date
+	delete bool                                          // a notice is of a delete
+	calls  int
+}
+
+func (p *place) set(f func()) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	f()
+}
+
+func (p *place) record(kind canonical.Kind, id, contact canonical.ExternalID) observation.Observation {
+	return observation.Observation{Kind: kind, ExternalID: id, Parent: contact, Endpoint: observation.GHLTaskGet, ReadBegan: time.Now(), Record: []byte(`{"id":"` + string(id) + `"}`)}
+}
+
+func (p *place) Fetch(_ context.Context, about observation.Observation) (observation.Observation, error) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if about.Kind == canonical.KindContact {
+		return p.record(about.Kind, about.ExternalID, ""), nil
+	}
+	if about.Parent == "" {
+		return observation.Observation{}, &apierr.Error{System: "ghl", Op: "get task", Class: apierr.Invalid}
+	}
+	if p.there[about.ExternalID] != about.Parent {
+		return observation.Observation{}, &apierr.Error{System: "ghl", Op: "get task", Class: apierr.Gone}
+	}
+	return p.record(about.Kind, about.ExternalID, about.Parent), nil
+}
+
+func (p *place) Locate(_ context.Context, about observation.Observation) (canonical.ExternalID, error) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.calls++
+	if p.calls <= p.lag || p.index[about.ExternalID] == "" {
+		if p.delete {
+			return "", hydrate.ErrDeleted
+		}
+		return "", nil
+	}
+	return p.index[about.ExternalID], nil
+}
+
+func (p *place) Items(_ context.Context, contact canonical.ExternalID) ([]observation.Observation, error) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	var out []observation.Observation
+	for id, of := range p.there {
+		if of == contact {
+			out = append(out, p.record(canonical.KindNote, id, contact))
+		}
+	}
+	return out, nil
+}
+
+func goPlace(t *testing.T, c *bus.Conn, p *place) {
+	t.Helper()
+	bustest.Go(t, func(ctx context.Context) error {
+		return hydrate.Run(ctx, hydrate.Config{Bus: c, Clock: clock.System{}, Logger: zerolog.Nop(), Tenant: "a", Fetchers: map[canonical.System]hydrate.Fetcher{canonical.GHL: p}})
+	})
+}
+
+func shown(t *testing.T, c *bus.Conn, kind canonical.Kind) (out []observation.Observation) {
+	t.Helper()
+	for _, m := range bustest.All(t, c, streams.RAW) {
+		if o, err := observation.Decode(m.Data); err != nil {
+			t.Fatal(err)
+		} else if o.Kind == kind && o.Via == observation.Fetch {
+			out = append(out, o)
+		}
+	}
+	return out
+}
+
+func about(t *testing.T, c *bus.Conn, via observation.Via, parent canonical.ExternalID) {
+	t.Helper()
+	o := observation.Observation{System: canonical.GHL, Tenant: "a", Kind: canonical.KindTask, ExternalID: "t1", Via: via, Parent: parent, Record: []byte(`{}`)}
+	body, err := o.Encode()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := c.Publish(t.Context(), bus.Message{Subject: streams.Raw(o), Data: body}); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func TestWhoseItemItIs(t *testing.T) {
+	type ids = map[canonical.ExternalID]canonical.ExternalID
+	tests := []struct {
+		name   string
+		place  place
+		seen   canonical.ExternalID // by a poll before
+		said   canonical.ExternalID // by the notice
+		want   canonical.ExternalID // the contact it is seen to hang on; "" is that nothing is seen
+		absent bool
+	}{
+		{"the notice says it", place{there: ids{"t1": "c1"}}, "", "c1", "c1", false},
+		{"it was seen before", place{there: ids{"t1": "c1"}}, "c1", "", "c1", false},
+		{"the search finds it", place{there: ids{"t1": "c1"}, index: ids{"t1": "c1"}}, "", "", "c1", false},
+		{"the search finds it later", place{there: ids{"t1": "c1"}, index: ids{"t1": "c1"}, lag: 2}, "", "", "c1", false},
+		{"it has moved", place{there: ids{"t1": "c2"}, index: ids{"t1": "c2"}}, "c1", "", "c2", false},
+		{"deleted, the notice says whose", place{delete: true}, "", "c1", "c1", true},
+		{"deleted, it was seen before", place{delete: true}, "c1", "", "c1", true},
+		{"deleted, the index is behind", place{index: ids{"t1": "c1"}, delete: true}, "c1", "", "c1", true},
+		{"deleted, nobody knows whose", place{delete: true}, "", "", "", false},
+	}
+	for i := range tests {
+		tt := &tests[i]
+		t.Run(tt.name, func(t *testing.T) {
+			t.Parallel()
+			c := bustest.Start(t)
+			if tt.seen != "" {
+				about(t, c, observation.Poll, tt.seen)
+			}
+			about(t, c, observation.Notice, tt.said)
+			goPlace(t, c, &tt.place)
+			bustest.Settled(t, c, streams.RAW, streams.Hydrate("a").Durable)
+			got := shown(t, c, canonical.KindTask)
+			if tt.want == "" && len(got) == 0 {
+				if tt.place.calls < 2 {
+					t.Error("it was looked for once only")
+				}
+			} else if len(got) != 1 || got[0].Parent != tt.want || got[0].Absent != tt.absent {
+				t.Errorf("got %+v", got)
+			}
+			if dead := bustest.All(t, c, streams.DEAD); len(dead) > 0 {
+				t.Errorf("dead letters: %v", dead)
+			}
+		})
+	}
+}
+
+func TestAContactsNotes(t *testing.T) {
+	c := bustest.Start(t)
+	p := &place{there: map[canonical.ExternalID]canonical.ExternalID{"n1": "c1", "n2": "c1", "n3": "c2"}}
+	goPlace(t, c, p)
+	step := func(want, absent int) {
+		t.Helper()
+		notice(t, c, canonical.KindContact, "c1", time.Time{})
+		bustest.Settled(t, c, streams.RAW, streams.Hydrate("a").Durable)
+		got, gone := shown(t, c, canonical.KindNote), 0
+		for _, o := range got {
+			if o.Absent {
+				gone++
+			}
+		}
+		if len(got) != want || gone != absent {
+			t.Errorf("got %+v", got)
+		}
+	}
+	step(2, 0)
+	step(2, 0) // the same again
+	p.set(func() { delete(p.there, "n1") })
+	step(3, 1)
+	step(3, 1)
+}

@@ -51,7 +51,9 @@ func FromFile(file *config.File, b bus.Bus, clk clock.Clock, logger zerolog.Logg
 		}
 		if t.Novi != nil {
 			tenant.PollNovi = *t.Novi.Poll
-			tenant.SweepNovi, tenant.SweepAllNovi = *t.Novi.Sweep, *t.Novi.SweepAll
+			if t.Novi.HasActivities() {
+				tenant.SweepNovi, tenant.SweepAllNovi = *t.Novi.Sweep, *t.Novi.SweepAll
+			}
 			if tenant.NoviToken, err = file.Resolve(t.Novi.WebhookToken); err != nil {
 				return Config{}, fmt.Errorf("tenant %s: novi.webhook_token: %w", t.Name, err)
 			}

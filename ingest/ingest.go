@@ -117,6 +117,7 @@ func Run(ctx context.Context, cfg Config) error {
 			sweep(canonical.GHL, "task-open", r.Tasks(false), t.SweepGHL, t.PollGHL, 0)
 			sweep(canonical.GHL, "task-completed", r.Tasks(true), t.SweepAllGHL, t.PollGHL, 0)
 			sweep(canonical.GHL, "note", r.Notes(), t.SweepGHL, t.PollGHL, notePages)
+			sweep(canonical.GHL, "appointment", r.Appointments(), t.SweepAllGHL, t.PollGHL, notePages)
 		}
 		if t.Novi != nil {
 			r := novi.NewReader(t.Novi, cfg.Clock)

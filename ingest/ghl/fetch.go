@@ -62,6 +62,16 @@ func (r *Reader) notes(ctx context.Context, lane budget.Lane, contact canonical.
 	return out, err
 }
 
+// appointments returns a contact's appointments.
+func (r *Reader) appointments(ctx context.Context, lane budget.Lane, contact canonical.ExternalID) ([]observation.Observation, error) {
+	recs, err := r.client.ContactAppointments(ctx, lane, string(contact))
+	out := make([]observation.Observation, 0, len(recs))
+	for _, rec := range recs {
+		out = append(out, item(canonical.KindAppointment, contact, rec, observation.GHLAppointmentGet))
+	}
+	return out, err
+}
+
 // located bounds the pages that are read to find a task.
 const located = 3
 

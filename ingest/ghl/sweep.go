@@ -57,22 +57,33 @@ func (t tasks) Sweep(ctx context.Context, cursor json.RawMessage) (poll.Page, er
 	return page, err
 }
 
-type notes struct{ *Reader }
+// perContact sweeps what GHL lists by contact only: it takes a call for each.
+type perContact struct {
+	*Reader
+	list func(context.Context, budget.Lane, canonical.ExternalID) ([]observation.Observation, error)
+	// summary says that the lists show less than the record itself.
+	summary bool
+}
 
-// Notes sweeps the notes of all contacts: there is no list of them, so it
-// takes a call for each contact (§3.9).
-func (r *Reader) Notes() poll.Sweeper { return notes{r} }
+// Notes sweeps the notes of all contacts (§3.9).
+func (r *Reader) Notes() poll.Sweeper { return perContact{Reader: r, list: r.notes} }
 
-// Sweep returns the notes of one page of contacts.
-func (n notes) Sweep(ctx context.Context, cursor json.RawMessage) (poll.Page, error) {
+// Appointments sweeps the appointments of all contacts, whose times the lists
+// show without a zone (§3.11).
+func (r *Reader) Appointments() poll.Sweeper {
+	return perContact{Reader: r, list: r.appointments, summary: true}
+}
+
+// Sweep returns what one page of contacts has.
+func (n perContact) Sweep(ctx context.Context, cursor json.RawMessage) (poll.Page, error) {
 	found, err := n.client.SearchContacts(ctx, budget.Poll, ghlapi.SearchRequest{PageLimit: noteContacts, SearchAfter: cursor,
 		Sort: []ghlapi.Sort{{Field: "dateAdded", Direction: "asc"}}})
 	if err != nil {
 		return poll.Page{}, err
 	}
-	var page poll.Page
+	page := poll.Page{Partial: n.summary}
 	for _, contact := range found.Contacts {
-		of, err := n.notes(ctx, budget.Poll, canonical.ExternalID(contact.ID))
+		of, err := n.list(ctx, budget.Poll, canonical.ExternalID(contact.ID))
 		if apierr.ClassOf(err) == apierr.Gone {
 			continue
 		}

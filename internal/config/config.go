@@ -140,16 +140,42 @@ type Novi struct {
 	// SweepAll is the interval of the sweep through all activities. Default 24
 	// times sweep.
 	SweepAll *time.Duration `yaml:"sweep_all"`
-	// Paths override where things are; all or none.
+	// Paths override where things are; "" says that the site does not have it.
 	Paths  Paths  `yaml:"paths"`
 	Limits Limits `yaml:"limits"`
 }
 
-// Paths of the Novi API; {id} stands for a member's id.
+// Paths of the Novi API; {id} stands for a record's id. What is not named is
+// where it is documented.
 type Paths struct {
-	Members string `yaml:"members"`
-	Member  string `yaml:"member"`
+	Members       *string `yaml:"members"`
+	Member        *string `yaml:"member"`
+	Activities    *string `yaml:"activities"`
+	Activity      *string `yaml:"activity"`
+	ActivityTypes *string `yaml:"activity_types"`
 }
+
+func (p *Paths) complete() error {
+	for _, d := range []struct {
+		path  **string
+		where string
+	}{{&p.Members, "/api/members"}, {&p.Member, "/api/members/{id}"}, {&p.Activities, "/api/activities"},
+		{&p.Activity, "/api/activities/{id}"}, {&p.ActivityTypes, "/api/custom-activity-types"}} {
+		if *d.path == nil {
+			*d.path = &d.where
+		}
+	}
+	switch {
+	case *p.Members == "" || *p.Member == "":
+		return errors.New("novi.paths: nothing works without members and member")
+	case (*p.Activities == "") != (*p.Activity == ""):
+		return errors.New("novi.paths: activities and activity go together")
+	}
+	return nil
+}
+
+// HasActivities reports whether the site has tasks, notes and meetings.
+func (n *Novi) HasActivities() bool { return *n.Paths.Activities != "" && *n.Paths.ActivityTypes != "" }
 
 // Limits override a system's call limits; none means the documented ones.
 type Limits struct {
@@ -328,8 +354,8 @@ func (t *Tenant) complete() error {
 		if _, err := time.LoadLocation(n.Timezone); err != nil {
 			return fmt.Errorf("novi.timezone: %q is no IANA time zone", n.Timezone)
 		}
-		if (n.Paths.Members == "") != (n.Paths.Member == "") {
-			return errors.New("novi.paths: members and member go together")
+		if err := n.Paths.complete(); err != nil {
+			return err
 		}
 		if err := first(
 			n.Key.check("novi.key", true), n.WebhookToken.check("novi.webhook_token", false), n.WebhookSecret.check("novi.webhook_secret", false),
@@ -375,6 +401,11 @@ func (t *Tenant) mapping() error {
 	}
 	if t.lens, t.policy, err = spec.Build(t.Region); err != nil {
 		return fmt.Errorf("mapping.%w", err)
+	}
+	if t.Novi != nil && !t.Novi.HasActivities() {
+		for _, kind := range canonical.Items() {
+			t.policy.Off[mapping.Flow{Kind: kind, System: canonical.Novi}] = true
+		}
 	}
 	return nil
 }

@@ -71,7 +71,7 @@ func TestErrors(t *testing.T) {
 		{"create is not said", swap("      create: never\n", ""), "novi.create"},
 		{"create is something else", swap("never", "sometimes"), "novi.create"},
 		{"no URL", swap("https://novi.example.org", "novi.example.org"), "novi.base_url"},
-		{"half of the paths", good + "      paths: {members: /m}\n", "novi.paths"},
+		{"half of the paths", good + "      paths: {activities: /a, activity: \"\"}\n", "novi.paths"},
 		{"no time zone", good + "      timezone: Mars/Olympus\n", "novi.timezone"},
 		{"no region", good + "    region: Switzerland\n", "region"},
 		{"limits of nothing", good + "      limits: {windows: [{calls: 0, per: 1s}]}\n", "novi.limits.windows[0]"},

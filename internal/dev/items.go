@@ -17,7 +17,8 @@ import (
 	"github.com/causeway-sync/causeway/schemas/observation"
 )
 
-// Tasks and notes: people write them on both sides, each with a number of its
+// Tasks and notes: people write them on both sides, and make appointments in
+// GHL, each with a number of its
 // own in its text, by which the judge knows it again.
 
 var (
@@ -28,12 +29,12 @@ var (
 
 // itemKinds are the kinds that people write, and the Novi activity types that
 // they are kept as.
-var itemKinds = map[canonical.Kind]string{canonical.KindTask: "Task", canonical.KindNote: "Note"}
+var itemKinds = map[canonical.Kind]string{canonical.KindTask: "Task", canonical.KindNote: "Note", canonical.KindAppointment: "Meeting"}
 
 // actItem makes one random change of a task or a note.
 func (p *People) actItem() error {
-	kind := pick(p.r, []canonical.Kind{canonical.KindTask, canonical.KindNote})
-	if p.r.IntN(2) == 0 {
+	kind := pick(p.r, []canonical.Kind{canonical.KindTask, canonical.KindNote, canonical.KindTask, canonical.KindNote, canonical.KindAppointment})
+	if kind == canonical.KindAppointment || p.r.IntN(2) == 0 { // appointments are made in GHL
 		return p.itemGHL(kind)
 	}
 	return p.itemNovi(kind)
@@ -46,8 +47,11 @@ func (p *People) text(kind canonical.Kind, before string) string {
 		p.n++
 		number = fmt.Sprintf("#%d", p.n)
 	}
-	if kind == canonical.KindTask {
+	switch kind {
+	case canonical.KindTask:
 		return pick(p.r, chores) + " " + number
+	case canonical.KindAppointment:
+		return "Visit " + number
 	}
 	return "She " + pick(p.r, remarks) + ". " + number
 }
@@ -58,14 +62,17 @@ func (p *People) due() string {
 
 func (p *People) itemGHL(kind canonical.Kind) error {
 	e := ghlsim.ItemEdit{Kind: string(kind), LocationID: Location, Fields: map[string]any{}}
-	named := map[canonical.Kind]string{canonical.KindTask: "title", canonical.KindNote: "body"}[kind]
+	named := map[canonical.Kind]string{canonical.KindTask: "title", canonical.KindNote: "body", canonical.KindAppointment: "title"}[kind]
 	items := p.w.GHL.Items(Location, string(kind))
 	switch what := p.r.IntN(10); {
 	case len(items) == 0 || what < 5:
 		e.Op, e.ContactID = ghlsim.OpCreate, pick(p.r, p.ghl)
 		e.Fields[named] = p.text(kind, "")
-		if kind == canonical.KindTask {
+		switch kind {
+		case canonical.KindTask:
 			e.Fields["dueDate"], e.Fields["completed"] = p.due(), false
+		case canonical.KindAppointment:
+			e.Fields["startTime"], e.Fields["calendarId"] = p.due(), calendar
 		}
 	case what == 9:
 		e.Op, e.ID = ghlsim.OpDelete, pick(p.r, items).ID
@@ -77,6 +84,10 @@ func (p *People) itemGHL(kind canonical.Kind) error {
 			e.Fields["completed"] = was.Fields["completed"] != true
 		case kind == canonical.KindTask && what == 7:
 			e.Fields["dueDate"] = p.due()
+		case kind == canonical.KindAppointment && what < 7:
+			e.Fields["startTime"] = p.due()
+		case kind == canonical.KindAppointment:
+			e.Fields["appointmentStatus"] = pick(p.r, []string{"confirmed", "cancelled", "showed"})
 		default:
 			before, _ := was.Fields[named].(string)
 			e.Fields[named] = p.text(kind, before)
@@ -124,6 +135,8 @@ func (p *People) itemNovi(kind canonical.Kind) error {
 var itemFields = map[canonical.Kind][]string{
 	canonical.KindTask: {"title", "body", "due", "completed"},
 	canonical.KindNote: {"body"},
+	// What else an appointment holds is one text in Novi.
+	canonical.KindAppointment: {"title", "start"},
 }
 
 // itemLook is an item in canonical terms, and the record that it hangs on.
@@ -188,7 +201,7 @@ func (w *World) itemsNow(system canonical.System, kind canonical.Kind, who map[s
 // judgeItems compares the tasks and notes of both systems, and each with what
 // people made of it. who is the person behind each record.
 func (w *World) judgeItems(v *Verdict, who map[string]string) error {
-	for _, kind := range []canonical.Kind{canonical.KindTask, canonical.KindNote} {
+	for _, kind := range canonical.Items() {
 		histories, deleted, err := w.itemHistories(kind)
 		if err != nil {
 			return err

@@ -28,6 +28,9 @@ const (
 	Location = "LocAlpineGuild000001"
 )
 
+// calendar is the location's.
+const calendar = "CalVisits00000000001"
+
 // indexLag is how far GHL's search is behind.
 const indexLag = 2 * time.Second
 
@@ -136,10 +139,11 @@ func NewWorld(ctx context.Context, o Options) (*World, error) {
 	w.HookURL = "http://" + front
 
 	if w.GHL, err = ghlsim.New(ghlsim.Config{
-		Locations: []ghlsim.Location{{ID: Location, Name: "Alpine Guild", CustomFields: customFields}},
-		Tokens:    []ghlsim.Token{{Value: token, LocationID: Location, Scopes: ghlsim.AllScopes()}},
-		Webhook:   ghlsim.WebhookConfig{PrivateKey: private, RetryBase: time.Second},
-		Burst:     100 * o.Limits, Daily: 200_000 * o.Limits, Seed: o.Seed,
+		Locations: []ghlsim.Location{{ID: Location, Name: "Alpine Guild", CustomFields: customFields,
+			Users: []ghlsim.User{{ID: "UsrReception00000001", Name: "Reception", Email: "reception@example.org"}}, Calendars: []string{calendar}}},
+		Tokens:  []ghlsim.Token{{Value: token, LocationID: Location, Scopes: ghlsim.AllScopes()}},
+		Webhook: ghlsim.WebhookConfig{PrivateKey: private, RetryBase: time.Second},
+		Burst:   100 * o.Limits, Daily: 200_000 * o.Limits, Seed: o.Seed,
 	}); err != nil {
 		return nil, err
 	}

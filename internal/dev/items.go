@@ -56,8 +56,16 @@ func (p *People) text(kind canonical.Kind, before string) string {
 	return "She " + pick(p.r, remarks) + ". " + number
 }
 
-func (p *People) due() string {
-	return time.Date(2027, 1, 1+p.r.IntN(300), 9+p.r.IntN(8), 0, 0, 0, time.UTC).Format("2006-01-02T15:04:05Z")
+func (p *People) hour() time.Time {
+	return time.Date(2027, 1, 1+p.r.IntN(300), 9+p.r.IntN(8), 0, 0, 0, time.UTC)
+}
+
+func (p *People) due() string { return p.hour().Format(time.RFC3339) }
+
+// visit returns the two ends of half an hour.
+func (p *People) visit() (start, end string) {
+	at := p.hour()
+	return at.Format(time.RFC3339), at.Add(30 * time.Minute).Format(time.RFC3339)
 }
 
 func (p *People) itemGHL(kind canonical.Kind) error {
@@ -72,7 +80,8 @@ func (p *People) itemGHL(kind canonical.Kind) error {
 		case canonical.KindTask:
 			e.Fields["dueDate"], e.Fields["completed"] = p.due(), false
 		case canonical.KindAppointment:
-			e.Fields["startTime"], e.Fields["calendarId"] = p.due(), calendar
+			e.Fields["startTime"], e.Fields["endTime"] = p.visit()
+			e.Fields["calendarId"] = calendar
 		}
 	case what == 9:
 		e.Op, e.ID = ghlsim.OpDelete, pick(p.r, items).ID
@@ -85,7 +94,7 @@ func (p *People) itemGHL(kind canonical.Kind) error {
 		case kind == canonical.KindTask && what == 7:
 			e.Fields["dueDate"] = p.due()
 		case kind == canonical.KindAppointment && what < 7:
-			e.Fields["startTime"] = p.due()
+			e.Fields["startTime"], e.Fields["endTime"] = p.visit()
 		case kind == canonical.KindAppointment:
 			e.Fields["appointmentStatus"] = pick(p.r, []string{"confirmed", "cancelled", "showed"})
 		default:

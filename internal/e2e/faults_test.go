@@ -17,7 +17,7 @@ var seed = flag.Int64("seed", 7, "what the people's whims and the faults follow 
 // TestFaults: webhooks are dropped, doubled, late and out of order, and both
 // APIs fail in every way that the simulators know.
 func TestFaults(t *testing.T) {
-	w := world(t, dev.Options{PollGHL: time.Second, PollNovi: time.Second, Seed: *seed})
+	w := world(t, dev.Options{PollGHL: time.Second, PollNovi: time.Second, Seed: *seed, Items: true})
 	// A 429 that no budget explains pauses a system's calls for 10 s.
 	r, err := w.Run(t.Context(), dev.Play{Contacts: 30, Changes: 80, Pace: 20 * time.Millisecond, Settle: 15 * time.Second, Start: func() error {
 		w.GHL.SetFaults(ghlsim.Faults{WebhookDrop: 0.2, WebhookDuplicate: 0.3, WebhookDelay: 0.3, WebhookDelayMax: time.Second,

@@ -27,7 +27,7 @@ func TestKilledInMidFlight(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	w := world(t, dev.Options{PollGHL: time.Second, PollNovi: time.Second, Seed: 5})
+	w := world(t, dev.Options{PollGHL: time.Second, PollNovi: time.Second, Seed: 5, Items: true})
 	var p *dev.Programs
 	stages := []string{"sink", "transform", "ingest"}
 	r, err := w.Run(t.Context(), dev.Play{Contacts: 30, Changes: 120, Pace: 20 * time.Millisecond,
@@ -66,7 +66,7 @@ func TestBrokerRestarts(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	w := world(t, dev.Options{PollGHL: time.Second, PollNovi: time.Second, Seed: 6})
+	w := world(t, dev.Options{PollGHL: time.Second, PollNovi: time.Second, Seed: 6, Items: true})
 	var p *dev.Programs
 	r, err := w.Run(t.Context(), dev.Play{Contacts: 20, Changes: 40, Pace: 20 * time.Millisecond,
 		Start: func() error {

@@ -21,8 +21,8 @@ import (
 )
 
 func TestContactsAndTagsTravelBothWays(t *testing.T) {
-	w := world(t, dev.Options{PollGHL: time.Second, PollNovi: time.Second})
-	r, err := w.Run(t.Context(), dev.Play{Contacts: 40, Changes: 80, Pace: 20 * time.Millisecond, Start: func() error { here(t, w); return nil }})
+	w := world(t, dev.Options{PollGHL: time.Second, PollNovi: time.Second, Items: true})
+	r, err := w.Run(t.Context(), dev.Play{Contacts: 40, Changes: 160, Pace: 20 * time.Millisecond, Start: func() error { here(t, w); return nil }})
 	good(t, r, err)
 
 	c := connect(t, w)
@@ -112,7 +112,7 @@ func TestPollingAlone(t *testing.T) {
 // TestRestartedStages stops and starts each stage in this process while
 // changes are made, so that the race detector sees it.
 func TestRestartedStages(t *testing.T) {
-	w := world(t, dev.Options{PollGHL: time.Second, PollNovi: time.Second, Seed: 3})
+	w := world(t, dev.Options{PollGHL: time.Second, PollNovi: time.Second, Seed: 3, Items: true})
 	var h *dev.Here
 	order := []string{"transform", "sink", "ingest"}
 	r, err := w.Run(t.Context(), dev.Play{Contacts: 20, Changes: 60, Pace: 20 * time.Millisecond,

@@ -239,6 +239,10 @@ func (t *task) run(ctx context.Context) error {
 				return err
 			}
 		}
+		if _, known := t.state.Sync.Base[t.cfg.System]; !known && t.count < 20 && len(t.last.Writebacks) > 0 && len(t.last.Wrote)+len(t.last.TagsAdded) == 0 {
+			// What the record shows was read, and isn't merged yet.
+			return bus.Later(errors.New("waiting for the merge of what was looked up"), 150*time.Millisecond)
+		}
 	}
 	x := plan.Expect(t.state, t.cfg.System, t.last)
 	create := t.kind != canonical.KindContact

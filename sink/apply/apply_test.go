@@ -316,8 +316,14 @@ func TestEndsOfAWrite(t *testing.T) {
 func TestKilledBetweenCreateAndItsRecord(t *testing.T) {
 	b := setup(t)
 	died := make(chan struct{})
-	var release sync.Mutex
-	release.Lock()
+	release := make(chan struct{})
+	free := sync.OnceFunc(func() { close(release) })
+	t.Cleanup(func() { // before the sinks are waited for
+		if t.Failed() {
+			t.Logf("effects: %+v", b.effects())
+		}
+		free()
+	})
 	first := true
 	b.after = func(op string) error {
 		if first {
@@ -326,7 +332,7 @@ func TestKilledBetweenCreateAndItsRecord(t *testing.T) {
 			// It hangs until the other has done its work; what it then says
 			// must not count.
 			b.mu.Unlock()
-			release.Lock()
+			<-release
 			b.mu.Lock()
 		}
 		return nil
@@ -344,11 +350,12 @@ func TestKilledBetweenCreateAndItsRecord(t *testing.T) {
 		t.Fatal(err)
 	}
 	bustest.Go(t, other.Run)
+	t.Cleanup(free) // the first is waited for
 	bustest.Until(t, func() bool {
 		e := b.effects()
 		return len(e) > 1 && e[len(e)-1].State == effect.Done
 	})
-	release.Unlock()
+	free()
 	b.check("Ada", "Guide", 1)
 	for i, e := range b.effects() {
 		if e.State == effect.Intent && i > 0 && e.Create {

@@ -62,6 +62,23 @@ func subject(parts ...string) string {
 	return strings.Join(parts, ".")
 }
 
+// LinkKey returns the key in IDENTITY under which a record is linked to its
+// entity.
+func LinkKey(tenant canonical.Tenant, kind canonical.Kind, system canonical.System, external canonical.ExternalID) string {
+	return subject(string(tenant), string(kind), string(system), string(external))
+}
+
+// LinkKeys returns the pattern of the keys of all linked records of a kind.
+func LinkKeys(tenant canonical.Tenant, kind canonical.Kind, system canonical.System) string {
+	return subject(string(tenant), string(kind), string(system)) + ".*"
+}
+
+// ParseLinkKey returns the record that a key of [LinkKeys] is of.
+func ParseLinkKey(key string) (canonical.ExternalID, error) {
+	external, err := ParseToken(key[strings.LastIndexByte(key, '.')+1:])
+	return canonical.ExternalID(external), err
+}
+
 // Raw returns the subject of an observation:
 // raw.<system>.<tenant>.<kind>.<external id>.<via>.
 func Raw(o observation.Observation) string {

@@ -31,6 +31,17 @@ type tasks struct {
 // Tasks sweeps the location's tasks, the open or the completed ones.
 func (r *Reader) Tasks(completed bool) poll.Sweeper { return tasks{r, completed} }
 
+// Kinds is task.
+func (t tasks) Kinds() []canonical.Kind { return []canonical.Kind{canonical.KindTask} }
+
+// Covers reports whether the task was open, or was done.
+func (t tasks) Covers(last observation.Observation) bool {
+	var record struct {
+		Completed bool `json:"completed"`
+	}
+	return json.Unmarshal(last.Record, &record) == nil && record.Completed == t.completed
+}
+
 // Sweep returns one page of the location's search.
 func (t tasks) Sweep(ctx context.Context, cursor json.RawMessage) (poll.Page, error) {
 	skip := 0
@@ -60,19 +71,28 @@ func (t tasks) Sweep(ctx context.Context, cursor json.RawMessage) (poll.Page, er
 // perContact sweeps what GHL lists by contact only: it takes a call for each.
 type perContact struct {
 	*Reader
+	kind canonical.Kind
 	list func(context.Context, budget.Lane, canonical.ExternalID) ([]observation.Observation, error)
 	// summary says that the lists show less than the record itself.
 	summary bool
 }
 
 // Notes sweeps the notes of all contacts (§3.9).
-func (r *Reader) Notes() poll.Sweeper { return perContact{Reader: r, list: r.notes} }
+func (r *Reader) Notes() poll.Sweeper {
+	return perContact{Reader: r, kind: canonical.KindNote, list: r.notes}
+}
 
 // Appointments sweeps the appointments of all contacts, whose times the lists
 // show without a zone (§3.11).
 func (r *Reader) Appointments() poll.Sweeper {
-	return perContact{Reader: r, list: r.appointments, summary: true}
+	return perContact{Reader: r, kind: canonical.KindAppointment, list: r.appointments, summary: true}
 }
+
+// Kinds is the kind of what is listed.
+func (n perContact) Kinds() []canonical.Kind { return []canonical.Kind{n.kind} }
+
+// Covers is true: all contacts are gone through.
+func (n perContact) Covers(observation.Observation) bool { return true }
 
 // Sweep returns what one page of contacts has.
 func (n perContact) Sweep(ctx context.Context, cursor json.RawMessage) (poll.Page, error) {

@@ -32,6 +32,13 @@ type activities struct {
 // those whose date is in a window around now, which is where most changes are.
 func (r *Reader) Activities(window bool) poll.Sweeper { return activities{r, window} }
 
+// Kinds are all that activities are.
+func (a activities) Kinds() []canonical.Kind { return canonical.Items() }
+
+// Covers says that the sweep of all activities has each of them; what leaves
+// the window may just have another date.
+func (a activities) Covers(observation.Observation) bool { return !a.window }
+
 // Sweep returns one page by offset. Activities of other types are left out.
 func (a activities) Sweep(ctx context.Context, at json.RawMessage) (poll.Page, error) {
 	c := cursor{Total: -1}

@@ -29,6 +29,10 @@ type Sweeper interface {
 	// Fetch returns the item that about names by its Kind, ExternalID and
 	// Parent; an error of class Gone says that there is none.
 	Fetch(ctx context.Context, about observation.Observation) (observation.Observation, error)
+	// Covers says whether an item, as it was seen last, is in this part of the
+	// sweeps, of which the kinds are these.
+	Covers(last observation.Observation) bool
+	Kinds() []canonical.Kind
 }
 
 // SweepConfig is what sweeping one part of one system of one tenant needs.
@@ -78,9 +82,12 @@ type itemKey struct {
 type sweeper struct {
 	SweepConfig
 	cursor
+	links bus.KV
 	items map[itemKey]known
-	seed  maphash.Seed
-	sweep int // counts from 1
+	// checked are the linked records that were looked at whether to know them.
+	checked map[itemKey]bool
+	seed    maphash.Seed
+	sweep   int // counts from 1
 	// whole says that this instance has read the sweep under way from its
 	// beginning, so that what it hasn't seen is missing.
 	whole bool
@@ -94,8 +101,8 @@ type sweeper struct {
 // holds of it is published. An item is absent if it was missing from two
 // complete sweeps and the system then says that there is none.
 //
-// What was seen is known to this instance only: one that takes over needs two
-// sweeps of its own before it misses anything.
+// How often it was missing is known to this instance only: one that takes over
+// needs two sweeps of its own before it asks.
 func RunSweep(ctx context.Context, cfg SweepConfig) error {
 	if cfg.Every == 0 {
 		return nil
@@ -104,7 +111,11 @@ func RunSweep(ctx context.Context, cfg SweepConfig) error {
 	if err != nil {
 		return fmt.Errorf("open bucket %s: %w", streams.CURSORS, err)
 	}
-	s := &sweeper{SweepConfig: cfg, items: map[itemKey]known{}, seed: maphash.MakeSeed(),
+	links, err := cfg.Bus.Bucket(ctx, streams.IDENTITY)
+	if err != nil {
+		return fmt.Errorf("open bucket %s: %w", streams.IDENTITY, err)
+	}
+	s := &sweeper{SweepConfig: cfg, links: links, items: map[itemKey]known{}, checked: map[itemKey]bool{}, seed: maphash.MakeSeed(),
 		cursor: cursor{kv: kv, key: cursorKey(cfg.Tenant, cfg.System, cfg.Name), clock: cfg.Clock}}
 	for ctx.Err() == nil {
 		wait, err := s.pass(ctx)
@@ -150,10 +161,11 @@ func (s *sweeper) pass(ctx context.Context) (time.Duration, error) {
 	now, due := s.Clock.Now(), s.p.Due
 	switch {
 	case s.rev != s.saved:
-		// What is known here is of another time. The instance that swept last
-		// comes first: were they to take turns, none would see two sweeps.
-		s.items, s.whole = map[itemKey]known{}, false
-		if s.rev != 0 {
+		// What is known here is of another time. One that has lost to another
+		// leaves it to go first from then on: were they to take turns, none would
+		// see two sweeps.
+		s.items, s.checked, s.whole = map[itemKey]known{}, map[itemKey]bool{}, false
+		if s.saved != 0 {
 			due = due.Add(lease)
 		}
 	case s.errs > 0:
@@ -165,6 +177,9 @@ func (s *sweeper) pass(ctx context.Context) (time.Duration, error) {
 	if s.p.Cursor == nil {
 		s.p.Began, s.whole = now, true
 		s.sweep++
+		if err := s.recall(ctx); err != nil {
+			return 0, err
+		}
 	}
 	if err := s.keep(ctx, lease); err != nil {
 		return 0, err
@@ -190,6 +205,40 @@ func (s *sweeper) pass(ctx context.Context) (time.Duration, error) {
 			return 0, err
 		}
 	}
+}
+
+// recall knows the items that the transform has linked and that were there when
+// they were seen last: one that went while nobody swept, or between its making
+// and the first sweep, is missed all the same.
+func (s *sweeper) recall(ctx context.Context) error {
+	for _, kind := range s.Sweeper.Kinds() {
+		keys, err := s.links.Keys(ctx, streams.LinkKeys(s.Tenant, kind, s.System))
+		if err != nil {
+			return fmt.Errorf("linked %s %s: %w", s.System, kind, err)
+		}
+		for _, key := range keys {
+			external, err := streams.ParseLinkKey(key)
+			if err != nil {
+				return fmt.Errorf("linked %s %s: %w", s.System, kind, err)
+			}
+			item := itemKey{kind, external}
+			if _, known := s.items[item]; known || s.checked[item] {
+				continue
+			}
+			about := observation.Observation{System: s.System, Tenant: s.Tenant, Kind: kind, ExternalID: external}
+			last, err := rawlog.Last(ctx, s.Bus, about)
+			if err != nil {
+				return err
+			}
+			s.checked[item] = true
+			if last == nil || last.Absent || !s.Sweeper.Covers(*last) {
+				continue
+			}
+			about.Parent = last.Parent
+			s.items[item] = known{about: about, sweep: s.sweep - 1, counted: s.sweep - 1}
+		}
+	}
+	return nil
 }
 
 // ready reports whether the contacts are there.

@@ -38,6 +38,10 @@ func (s *shelf) observe(n int, endpoint string) observation.Observation {
 		ReadBegan: time.Now(), Record: []byte(`{"title":"` + s.titles[n] + `"}`)}
 }
 
+func (s *shelf) Kinds() []canonical.Kind { return []canonical.Kind{canonical.KindTask} }
+
+func (s *shelf) Covers(observation.Observation) bool { return true }
+
 func (s *shelf) Sweep(_ context.Context, cursor json.RawMessage) (poll.Page, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -156,6 +160,32 @@ func TestAbsenceTakesTwoSweepsAndTheSystemsWord(t *testing.T) {
 			t.Errorf("asked for %d times, first after %d sweeps", s.gets, s.got-at)
 		}
 	})
+}
+
+// TestAbsenceWhileNobodySwept: a new instance misses what the transform has
+// linked and what was there when it was seen last.
+func TestAbsenceWhileNobodySwept(t *testing.T) {
+	c, s := bustest.Start(t), newShelf(25)
+	cfg := sweeps(c, s)
+	stop := goSweep(t, cfg)
+	s.more(t, 1)
+	stop()
+	links, err := c.Bucket(t.Context(), streams.IDENTITY)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, id := range []canonical.ExternalID{"t3", "t4", "never seen"} {
+		if _, err := links.Create(t.Context(), streams.LinkKey(cfg.Tenant, canonical.KindTask, cfg.System, id), []byte("x")); err != nil {
+			t.Fatal(err)
+		}
+	}
+	s.change(func() { s.titles[3] = "" })
+	goSweep(t, cfg)
+	bustest.Until(t, func() bool { return len(absences(t, c)) == 1 })
+	s.more(t, 3)
+	if got := absences(t, c); len(got) != 1 || got[0] != "t3" {
+		t.Errorf("absent: %v", got)
+	}
 }
 
 func TestNoAbsenceWithoutTheSystemsWord(t *testing.T) {

@@ -50,6 +50,16 @@ func Shows(ctx context.Context, r bus.Reader, o observation.Observation) (bool, 
 	return last != nil && shows(last.Via) && last.Absent == o.Absent && last.Parent == o.Parent && same(last.Record, o.Record), seq, err
 }
 
+// Last returns what RAW showed last of a record, nil if it holds nothing that
+// does.
+func Last(ctx context.Context, r bus.Reader, of observation.Observation) (*observation.Observation, error) {
+	last, _, err := read(ctx, r, streams.RawOf(of))
+	if last != nil && !shows(last.Via) {
+		return nil, err
+	}
+	return last, err
+}
+
 // Parent returns the contact that a record hung on when it was last seen, or
 // "" if RAW doesn't say.
 func Parent(ctx context.Context, r bus.Reader, of observation.Observation) (canonical.ExternalID, error) {

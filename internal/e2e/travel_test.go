@@ -21,7 +21,7 @@ import (
 )
 
 func TestContactsAndTagsTravelBothWays(t *testing.T) {
-	w := world(t, dev.Options{PollGHL: time.Second, PollNovi: time.Second, Items: true})
+	w := world(t, dev.Options{PollGHL: time.Second, PollNovi: time.Second, Items: true, Seed: 2})
 	r, err := w.Run(t.Context(), dev.Play{Contacts: 40, Changes: 160, Pace: 20 * time.Millisecond, Start: func() error { here(t, w); return nil }})
 	good(t, r, err)
 

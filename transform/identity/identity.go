@@ -79,7 +79,7 @@ type Record struct {
 // keys name; else a new one, whose id is derived from r. It claims the keys
 // that r shows. For an absent record that is not linked it returns "".
 func (v *Resolver) Resolve(ctx context.Context, r Record) (canonical.CanonicalID, error) {
-	link := linkKey(r.Tenant, r.Kind, r.System, r.External)
+	link := streams.LinkKey(r.Tenant, r.Kind, r.System, r.External)
 	id, err := v.get(ctx, link)
 	if err != nil {
 		return "", err
@@ -256,10 +256,6 @@ func shows(s canonical.ContactEvent, field, value string) bool {
 		}
 	}
 	return false
-}
-
-func linkKey(tenant canonical.Tenant, kind canonical.Kind, system canonical.System, external canonical.ExternalID) string {
-	return string(tenant) + "." + string(kind) + "." + string(system) + "." + streams.Token(string(external))
 }
 
 func hashKey(tenant canonical.Tenant, what string, values ...string) string {

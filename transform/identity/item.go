@@ -12,7 +12,7 @@ import (
 
 // Contact returns the contact that a record of system is linked to, or "".
 func (v *Resolver) Contact(ctx context.Context, tenant canonical.Tenant, system canonical.System, record canonical.ExternalID) (canonical.CanonicalID, error) {
-	return v.get(ctx, linkKey(tenant, canonical.KindContact, system, record))
+	return v.get(ctx, streams.LinkKey(tenant, canonical.KindContact, system, record))
 }
 
 // Hang notes that an item hangs on a record, so that it can be told when that
@@ -76,7 +76,7 @@ func (v *Resolver) Expecting(ctx context.Context, r Record) (bool, error) {
 	if r.Entity != "" || r.Absent || len(v.creating[creatingKey(r.Tenant, r.Kind, r.System, r.Shown.Parent)]) == 0 {
 		return false, nil
 	}
-	id, err := v.get(ctx, linkKey(r.Tenant, r.Kind, r.System, r.External))
+	id, err := v.get(ctx, streams.LinkKey(r.Tenant, r.Kind, r.System, r.External))
 	return id == "" && err == nil, err
 }
 

@@ -51,7 +51,7 @@ func TestNothingIsWrittenBeforeTheBackfill(t *testing.T) {
 		Key: func(context.Context) (string, error) { return "k", nil }})
 
 	id := canonical.NewID("a", canonical.KindContact, canonical.GHL, "x")
-	state, err := json.Marshal(canonical.ContactEvent{Version: 1, Contact: canonical.Contact{ID: id, FirstName: "Ada", Email: "ada@example.org"},
+	state, err := json.Marshal(canonical.Event{Version: 1, Contact: canonical.Contact{ID: id, FirstName: "Ada", Email: "ada@example.org"},
 		Links: map[canonical.System][]canonical.ExternalID{canonical.GHL: {"x"}}})
 	if err != nil {
 		t.Fatal(err)

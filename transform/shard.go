@@ -130,7 +130,7 @@ func (s *shard) merge(ctx context.Context, e *entity) (started bool, err error) 
 		}
 		j.seen.ParentGone = contact.Deleted() || contact.Sync.Base[j.seen.System].Gone
 	}
-	next, out := merge.Contact(e.state, j.seen, j.policy.merge())
+	next, out := merge.Apply(e.state, j.seen, j.policy.merge())
 	if out.Op == "" {
 		return false, nil
 	}

@@ -59,7 +59,7 @@ func TestFightIsADeadLetter(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	state, err := canonical.DecodeContactEvent(m.Data)
+	state, err := canonical.DecodeEvent(m.Data)
 	if err != nil {
 		t.Fatal(err)
 	}

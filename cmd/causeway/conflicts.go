@@ -72,7 +72,7 @@ func conflicts(ctx context.Context, c *bus.Conn, tenant canonical.Tenant, since 
 		if err != nil {
 			return err
 		}
-		e, err := canonical.DecodeContactEvent(m.Data)
+		e, err := canonical.DecodeEvent(m.Data)
 		if err != nil {
 			return fmt.Errorf("decode message %d of %s: %w", m.Seq, m.Stream, err)
 		}

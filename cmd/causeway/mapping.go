@@ -183,7 +183,7 @@ func samplesOf(ctx context.Context, conn *bus.Conn, tenant canonical.Tenant, sin
 		return s, err
 	}
 	err = conn.Scan(ctx, streams.CANONICAL, streams.Contacts(tenant), since, func(m bus.Stored) error {
-		e, err := canonical.DecodeContactEvent(m.Data)
+		e, err := canonical.DecodeEvent(m.Data)
 		if err != nil {
 			return fmt.Errorf("decode message %d of %s: %w", m.Seq, m.Stream, err)
 		}

@@ -60,7 +60,7 @@ func TestFirstLink(t *testing.T) {
 	// Each record's entity, and each entity's records.
 	owner, links := map[string]canonical.CanonicalID{}, map[canonical.CanonicalID]map[canonical.System][]canonical.ExternalID{}
 	if err := c.Scan(t.Context(), streams.CANONICAL, streams.Contacts(dev.Tenant), time.Time{}, func(m bus.Stored) error {
-		e, err := canonical.DecodeContactEvent(m.Data)
+		e, err := canonical.DecodeEvent(m.Data)
 		links[e.Contact.ID] = e.Links
 		return err
 	}); err != nil {

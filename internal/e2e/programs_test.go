@@ -127,7 +127,7 @@ func TestStreamsApplyAndStatus(t *testing.T) {
 func TestConflicts(t *testing.T) {
 	c := bustest.Start(t)
 	at := time.Date(2026, 11, 1, 12, 0, 0, 0, time.UTC)
-	e := canonical.ContactEvent{Version: 1, Contact: canonical.Contact{ID: canonical.NewID("a", canonical.KindContact, canonical.GHL, "g1"), JobTitle: "Baker", Tags: []string{}},
+	e := canonical.Event{Version: 1, Contact: canonical.Contact{ID: canonical.NewID("a", canonical.KindContact, canonical.GHL, "g1"), JobTitle: "Baker", Tags: []string{}},
 		Changes: []canonical.Change{{Field: "job_title", From: "Guide", To: "Baker", Origin: canonical.Novi, At: at, Conflict: &canonical.Conflict{Lost: "Guide", Origin: canonical.GHL, Reason: "newer"}}}}
 	data, err := json.Marshal(e)
 	if err != nil {

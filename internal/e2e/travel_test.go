@@ -65,7 +65,7 @@ func TestContactsAndTagsTravelBothWays(t *testing.T) {
 			if !strings.HasPrefix(m.Subject(), "canonical.contact.") {
 				return
 			}
-			var body canonical.ContactEvent
+			var body canonical.Event
 			if err := event.DataAs(&body); err != nil {
 				t.Fatal(err)
 			}

@@ -25,7 +25,7 @@ type comparer struct {
 // Compare returns the fields that a record shows other than system ought to
 // show of state, and those that have a value and of which the record says
 // nothing. It is pure.
-func Compare(lens *mapping.Lens, state canonical.ContactEvent, system canonical.System, shown mapping.Shown) (differ, hidden []string) {
+func Compare(lens *mapping.Lens, state canonical.Event, system canonical.System, shown mapping.Shown) (differ, hidden []string) {
 	c := comparer{lens: lens, seed: maphash.MakeSeed()}
 	return c.compare(c.want(state, system), system, shown)
 }
@@ -72,7 +72,7 @@ func (c *comparer) split(system canonical.System, tags []string) (own, groups []
 // wanted returns what system ought to show of an entity, as text: the
 // projection; and of what is only read there but written at the other side,
 // what it was last seen to show. A field that is in neither is not compared.
-func (c *comparer) wanted(state canonical.ContactEvent, system canonical.System) map[string]string {
+func (c *comparer) wanted(state canonical.Event, system canonical.System) map[string]string {
 	fields := c.lens.Project(state.Contact, system, false).Fields
 	for _, b := range c.lens.Bindings {
 		if b.Side(system).Path == "" || b.Side(system).Write != mapping.Never || b.Side(system.Other()).Write != mapping.Always {
@@ -85,7 +85,7 @@ func (c *comparer) wanted(state canonical.ContactEvent, system canonical.System)
 	return fields
 }
 
-func (c *comparer) want(state canonical.ContactEvent, system canonical.System) want {
+func (c *comparer) want(state canonical.Event, system canonical.System) want {
 	w := want{values: make([]uint64, len(c.lens.Bindings))}
 	base := state.Sync.Base[system]
 	fields := c.wanted(state, system)

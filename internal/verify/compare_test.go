@@ -10,7 +10,7 @@ import (
 )
 
 func TestCompare(t *testing.T) {
-	state := canonical.ContactEvent{
+	state := canonical.Event{
 		Contact: canonical.Contact{FirstName: "Ada", Phone: "+12025550143", Tags: []string{"board", "novi:lapsed"}, Membership: canonical.Membership{Status: "current"}},
 		Sync: canonical.Sync{
 			Base: map[canonical.System]canonical.Base{canonical.Novi: {

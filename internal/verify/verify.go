@@ -212,7 +212,7 @@ func (v *view) load(ctx context.Context) error {
 		if err != nil {
 			return err
 		}
-		state, err := canonical.DecodeContactEvent(m.Data)
+		state, err := canonical.DecodeEvent(m.Data)
 		if err != nil {
 			return fmt.Errorf("decode message %d of %s: %w", m.Seq, m.Stream, err)
 		}
@@ -229,7 +229,7 @@ func (v *view) load(ctx context.Context) error {
 }
 
 // keep notes an entity's state, unless a later one has been noted.
-func (v *view) keep(id canonical.CanonicalID, seq uint64, state canonical.ContactEvent) {
+func (v *view) keep(id canonical.CanonicalID, seq uint64, state canonical.Event) {
 	old := v.entities[id]
 	if old != nil && old.seq >= seq {
 		return
@@ -401,7 +401,7 @@ func (v *view) entity(ctx context.Context, id canonical.CanonicalID) ([]Finding,
 	case err != nil:
 		return nil, fmt.Errorf("load entity %s: %w", id, err)
 	}
-	state, err := canonical.DecodeContactEvent(m.Data)
+	state, err := canonical.DecodeEvent(m.Data)
 	if err != nil {
 		return nil, fmt.Errorf("decode entity %s: %w", id, err)
 	}
@@ -443,7 +443,7 @@ func (v *view) entity(ctx context.Context, id canonical.CanonicalID) ([]Finding,
 	return out, nil
 }
 
-func (v *view) fields(state canonical.ContactEvent, system canonical.System, names []string, shown mapping.Shown) []Field {
+func (v *view) fields(state canonical.Event, system canonical.System, names []string, shown mapping.Shown) []Field {
 	wanted := v.wanted(state, system)
 	var out []Field
 	for _, name := range names {

@@ -184,13 +184,13 @@ func (p *pair) linked(ghl string) canonical.CanonicalID {
 }
 
 // state returns an entity's state.
-func (p *pair) state(id canonical.CanonicalID) canonical.ContactEvent {
+func (p *pair) state(id canonical.CanonicalID) canonical.Event {
 	p.t.Helper()
 	m, err := p.bus.Last(p.t.Context(), streams.CANONICAL, streams.Entity(canonical.KindContact, tenant, id))
 	if err != nil {
 		p.t.Fatal(err)
 	}
-	e, err := canonical.DecodeContactEvent(m.Data)
+	e, err := canonical.DecodeEvent(m.Data)
 	if err != nil {
 		p.t.Fatal(err)
 	}
@@ -198,7 +198,7 @@ func (p *pair) state(id canonical.CanonicalID) canonical.ContactEvent {
 }
 
 // put publishes a state as it stands.
-func (p *pair) put(e canonical.ContactEvent) {
+func (p *pair) put(e canonical.Event) {
 	p.t.Helper()
 	e.Version++
 	data, err := json.Marshal(e)

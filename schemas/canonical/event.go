@@ -24,9 +24,6 @@ type Event struct {
 	Sync        Sync                    `json:"sync"` // the transform's own: subscribers must not read it
 }
 
-// ContactEvent is an Event whose Contact is set.
-type ContactEvent = Event
-
 // NewEvent returns the state of an entity that nothing is known of yet.
 func NewEvent(kind Kind, id CanonicalID) Event {
 	switch kind {
@@ -325,6 +322,3 @@ func DecodeEvent(data []byte) (Event, error) {
 	err := json.Unmarshal(data, &e)
 	return e, err
 }
-
-// DecodeContactEvent is DecodeEvent.
-func DecodeContactEvent(data []byte) (Event, error) { return DecodeEvent(data) }

@@ -457,7 +457,7 @@ func TestGone(t *testing.T) {
 		if err != nil {
 			return false
 		}
-		e, err := canonical.DecodeContactEvent(m.Data)
+		e, err := canonical.DecodeEvent(m.Data)
 		return err == nil && e.Sync.Base[canonical.Novi].Gone && len(e.Links[canonical.Novi]) == 0
 	})
 	b.settled()

@@ -31,7 +31,7 @@ func tags(ctx context.Context, p bus.Publisher, m bus.Stored) error {
 	if err != nil {
 		return bus.Terminate(err)
 	}
-	e, err := canonical.DecodeContactEvent(m.Data)
+	e, err := canonical.DecodeEvent(m.Data)
 	if err != nil {
 		return bus.Terminate(fmt.Errorf("decode contact event: %w", err))
 	}
@@ -54,7 +54,7 @@ func tags(ctx context.Context, p bus.Publisher, m bus.Stored) error {
 	return nil
 }
 
-func message(tenant canonical.Tenant, e canonical.ContactEvent, tag string, op canonical.Op, origin canonical.System, at time.Time) (bus.Message, error) {
+func message(tenant canonical.Tenant, e canonical.Event, tag string, op canonical.Op, origin canonical.System, at time.Time) (bus.Message, error) {
 	data, err := json.Marshal(canonical.TagEvent{Tag: tag, ContactID: e.Contact.ID, ContactVersion: e.Version, Origin: origin, At: at})
 	if err != nil {
 		return bus.Message{}, fmt.Errorf("encode tag event: %w", err)

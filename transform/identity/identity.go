@@ -152,7 +152,7 @@ func (v *Resolver) find(ctx context.Context, r Record) (canonical.CanonicalID, e
 	return "", nil
 }
 
-func linkedElsewhere(state canonical.ContactEvent, r Record) bool {
+func linkedElsewhere(state canonical.Event, r Record) bool {
 	for _, x := range state.Links[r.System] {
 		if x != r.External {
 			return true
@@ -218,7 +218,7 @@ func (v *Resolver) claim(ctx context.Context, key string, id canonical.Canonical
 type identityKey struct {
 	name  string
 	what  string
-	holds func(canonical.ContactEvent) bool
+	holds func(canonical.Event) bool
 }
 
 // keys returns the identity keys that r shows, strongest first: e-mail; then
@@ -231,13 +231,13 @@ func keys(r Record) []identityKey {
 	}
 	var out []identityKey
 	if email := f["email"]; email != "" {
-		out = append(out, identityKey{name: hashKey(r.Tenant, "email", email), what: "email", holds: func(s canonical.ContactEvent) bool {
+		out = append(out, identityKey{name: hashKey(r.Tenant, "email", email), what: "email", holds: func(s canonical.Event) bool {
 			return shows(s, "email", email)
 		}})
 	}
 	phone, last, first := f["phone"], strings.ToLower(f["last_name"]), strings.ToLower(f["first_name"])
 	if phone != "" && last != "" && first != "" {
-		out = append(out, identityKey{name: hashKey(r.Tenant, "phone", phone, last, first), what: "phone and name", holds: func(s canonical.ContactEvent) bool {
+		out = append(out, identityKey{name: hashKey(r.Tenant, "phone", phone, last, first), what: "phone and name", holds: func(s canonical.Event) bool {
 			return shows(s, "phone", phone) && (f["email"] == "" || s.Contact.Email == "" || shows(s, "email", f["email"]))
 		}})
 	}
@@ -246,7 +246,7 @@ func keys(r Record) []identityKey {
 
 // shows reports whether the entity, or either system's record of it, has the
 // value.
-func shows(s canonical.ContactEvent, field, value string) bool {
+func shows(s canonical.Event, field, value string) bool {
 	if s.Contact.Field(field) == value {
 		return true
 	}

@@ -69,12 +69,12 @@ type world struct {
 	t *testing.T
 	*identity.Resolver
 	*bucket
-	states map[canonical.CanonicalID]canonical.ContactEvent
+	states map[canonical.CanonicalID]canonical.Event
 }
 
 func setup(t *testing.T) *world {
 	t.Helper()
-	w := &world{t: t, bucket: &bucket{values: map[string]string{}, revs: map[string]uint64{}}, states: map[canonical.CanonicalID]canonical.ContactEvent{}}
+	w := &world{t: t, bucket: &bucket{values: map[string]string{}, revs: map[string]uint64{}}, states: map[canonical.CanonicalID]canonical.Event{}}
 	r, err := identity.New(w.bucket, func(_ context.Context, _ canonical.Tenant, _ canonical.Kind, id canonical.CanonicalID) (canonical.Event, bool, error) {
 		s, ok := w.states[id]
 		return s, ok, nil

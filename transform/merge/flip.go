@@ -27,7 +27,7 @@ const (
 // Release returns state without the holds on its fields, for a person who has
 // seen to the fight. What the systems show then counts again, and the sink
 // writes what differs. Version, Changes and Cause are the caller's to set.
-func Release(state canonical.ContactEvent) canonical.ContactEvent {
+func Release(state canonical.Event) canonical.Event {
 	state.Sync.Flips = nil
 	return state
 }

@@ -30,7 +30,7 @@ func TestHeldIsLeftAlone(t *testing.T) {
 	w.tag(canonical.GHL, "vip", true, false)
 	w.observe(canonical.GHL)
 	w.deliver(0, false)
-	next := func(state canonical.ContactEvent) plan.Plan {
+	next := func(state canonical.Event) plan.Plan {
 		return plan.For(state, canonical.Novi, lens, plan.Expect(state, canonical.Novi, w.last[canonical.Novi]), false, nil)
 	}
 	p := next(w.state)

@@ -67,11 +67,11 @@ type Outcome struct {
 	Fighting string
 }
 
-// Contact merges seen into state, the entity's last event, or the zero value
-// for a new entity, whose id the caller has set in state.Contact.ID. It
+// Apply merges seen into state, the entity's last event, or for a new entity
+// what [canonical.NewEvent] gives. It
 // returns the next state with Changes filled; Version and Cause are set here
 // too (Cause by the observation's RAW sequence).
-func Contact(state canonical.ContactEvent, seen Seen, policy Policy) (canonical.ContactEvent, Outcome) {
+func Apply(state canonical.Event, seen Seen, policy Policy) (canonical.Event, Outcome) {
 	m := &merger{policy: policy, seen: seen, old: state, next: state}
 	m.base, m.known = state.Sync.Base[seen.System]
 	m.next.Sync.Linked = nil
@@ -104,7 +104,7 @@ func Contact(state canonical.ContactEvent, seen Seen, policy Policy) (canonical.
 type merger struct {
 	policy    Policy
 	seen      Seen
-	old, next canonical.ContactEvent
+	old, next canonical.Event
 	base      canonical.Base // as it was
 	known     bool           // the system has shown this entity before
 	newBase   canonical.Base
@@ -150,7 +150,7 @@ func (m *merger) changedAt() int64 {
 // intent notes what the sink is about to write, in place of what it said
 // before. An empty one says that it won't write after all. One that comes
 // again, late, is known by its sequence.
-func (m *merger) intent() (canonical.ContactEvent, Outcome) {
+func (m *merger) intent() (canonical.Event, Outcome) {
 	was := m.old.Sync.Writing[m.seen.System]
 	if off.intents || m.old.Version == 0 || m.seen.At.Seq <= was.Seq || len(was.Fields)+len(m.seen.Wrote) == 0 {
 		return m.old, Outcome{}
@@ -537,7 +537,7 @@ func (m *merger) loseTag(tag string, present bool) {
 	m.next.Changes = append(m.next.Changes, c)
 }
 
-func (m *merger) finish() (canonical.ContactEvent, Outcome) {
+func (m *merger) finish() (canonical.Event, Outcome) {
 	m.settle()
 	if !m.dirty {
 		return m.old, Outcome{}
@@ -564,7 +564,7 @@ func (m *merger) setBase(base canonical.Base) {
 	m.next.Sync.Base = all
 }
 
-func (m *merger) publish() (canonical.ContactEvent, Outcome) {
+func (m *merger) publish() (canonical.Event, Outcome) {
 	m.next.Version = m.old.Version + 1
 	m.next.Cause = canonical.Cause{Stream: "RAW", Sequence: m.seen.At.Seq, Via: string(m.seen.Via), System: m.seen.System}
 	if m.next.Changes == nil {

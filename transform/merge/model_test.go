@@ -49,10 +49,10 @@ type world struct {
 	last   map[canonical.System]effect.Effect
 	flight []merge.Seen
 	seq    uint64
-	state  canonical.ContactEvent
+	state  canonical.Event
 
 	past     []merge.Seen
-	versions []canonical.ContactEvent
+	versions []canonical.Event
 	fighting []string
 	writes   int
 	edits    int
@@ -142,7 +142,7 @@ func (w *world) merge(seen merge.Seen) merge.Outcome {
 		seen.At.Seq = w.seq
 	}
 	before := w.state
-	next, out := merge.Contact(before, seen, w.policy)
+	next, out := merge.Apply(before, seen, w.policy)
 	if out.Op == "" {
 		if !reflect.DeepEqual(next, before) {
 			w.t.Fatalf("nothing is to be published, and the state changed:\n%s", cmp.Diff(before, next))
@@ -152,7 +152,7 @@ func (w *world) merge(seen merge.Seen) merge.Outcome {
 	if next.Version != before.Version+1 {
 		w.t.Fatalf("version %d follows %d", next.Version, before.Version)
 	}
-	if again, second := merge.Contact(next, seen, w.policy); second.Op != "" && !merge.Unguarded() {
+	if again, second := merge.Apply(next, seen, w.policy); second.Op != "" && !merge.Unguarded() {
 		w.t.Fatalf("merged twice, it changes something again: %s\n%s", second.Op, cmp.Diff(next, again))
 	}
 	if out.Fighting != "" {

@@ -89,7 +89,7 @@ func TestStories(t *testing.T) {
 				t.Fatal(err)
 			}
 			var got bytes.Buffer
-			state := canonical.ContactEvent{}
+			state := canonical.Event{}
 			state.Contact.ID = canonical.NewID(tenant, canonical.KindContact, canonical.GHL, "g1")
 			policy := storyPolicy(t, archive)
 			seq := 0
@@ -105,7 +105,7 @@ func TestStories(t *testing.T) {
 					t.Fatalf("%s: %v", lines.Text(), err)
 				}
 				seq++
-				next, out := merge.Contact(state, s.seen(t, seq), policy)
+				next, out := merge.Apply(state, s.seen(t, seq), policy)
 				tell(&got, seq, next, out)
 				state = next
 			}
@@ -173,7 +173,7 @@ func section(t *testing.T, a *txtar.Archive, name string) []byte {
 	return nil
 }
 
-func tell(w *bytes.Buffer, seq int, e canonical.ContactEvent, out merge.Outcome) {
+func tell(w *bytes.Buffer, seq int, e canonical.Event, out merge.Outcome) {
 	if out.Op == "" {
 		fmt.Fprintf(w, "%d: nothing\n", seq)
 		return
@@ -192,7 +192,7 @@ func tell(w *bytes.Buffer, seq int, e canonical.ContactEvent, out merge.Outcome)
 }
 
 // end tells what is true and what the systems don't show yet.
-func end(w *bytes.Buffer, e canonical.ContactEvent) {
+func end(w *bytes.Buffer, e canonical.Event) {
 	fmt.Fprintln(w, "in the end:")
 	for _, f := range canonical.ContactFields() {
 		if v := e.Contact.Field(f); v != "" {

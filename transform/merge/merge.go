@@ -68,9 +68,9 @@ type Outcome struct {
 }
 
 // Apply merges seen into state, the entity's last event, or for a new entity
-// what [canonical.NewEvent] gives. It
-// returns the next state with Changes filled; Version and Cause are set here
-// too (Cause by the observation's RAW sequence).
+// what [canonical.NewEvent] gives. It returns the next state with Changes
+// filled; Version and Cause are set here too (Cause by the observation's RAW
+// sequence).
 func Apply(state canonical.Event, seen Seen, policy Policy) (canonical.Event, Outcome) {
 	m := &merger{policy: policy, seen: seen, old: state, next: state}
 	m.base, m.known = state.Sync.Base[seen.System]

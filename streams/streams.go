@@ -76,6 +76,15 @@ func Contacts(tenant canonical.Tenant) string {
 	return "canonical.contact." + Token(string(tenant)) + ".>"
 }
 
+// Entities returns the filter for a tenant's events of all kinds, tags too; ""
+// is every tenant's.
+func Entities(tenant canonical.Tenant) string {
+	if tenant == "" {
+		return "canonical.>"
+	}
+	return "canonical.*." + Token(string(tenant)) + ".>"
+}
+
 // Children is the durable consumer that tells what hangs on a contact that the
 // contact has been linked.
 func Children() Consumer {

@@ -27,6 +27,7 @@ type conflictsCmd struct {
 type conflict struct {
 	When    time.Time             `json:"when"` // when it was decided
 	Tenant  canonical.Tenant      `json:"tenant"`
+	Kind    canonical.Kind        `json:"kind"`
 	ID      canonical.CanonicalID `json:"id"`
 	Version uint64                `json:"version"`
 	Field   string                `json:"field"`
@@ -65,12 +66,15 @@ func (c *conflictsCmd) Run(ctx context.Context) error {
 
 // conflicts reads them from CANONICAL, oldest first.
 func conflicts(ctx context.Context, c *bus.Conn, tenant canonical.Tenant, since time.Time) ([]conflict, error) {
-	filter := streams.Contacts(tenant)
+	filter := streams.Entities(tenant)
 	var out []conflict
 	err := c.Scan(ctx, streams.CANONICAL, filter, since, func(m bus.Stored) error {
 		subject, err := streams.Parse(m.Subject)
 		if err != nil {
 			return err
+		}
+		if subject.Kind == canonical.KindTag {
+			return nil // derived from its contact's
 		}
 		e, err := canonical.DecodeEvent(m.Data)
 		if err != nil {
@@ -78,7 +82,7 @@ func conflicts(ctx context.Context, c *bus.Conn, tenant canonical.Tenant, since 
 		}
 		for _, change := range e.Changes {
 			if change.Conflict != nil {
-				out = append(out, conflict{When: m.Time.UTC(), Tenant: subject.Tenant, ID: e.Contact.ID, Version: e.Version, Field: change.Field,
+				out = append(out, conflict{When: m.Time.UTC(), Tenant: subject.Tenant, Kind: subject.Kind, ID: e.ID(), Version: e.Version, Field: change.Field,
 					Kept: change.To, Of: change.Origin, Lost: change.Conflict.Lost, Whose: change.Conflict.Origin, Reason: change.Conflict.Reason})
 			}
 		}
@@ -93,9 +97,9 @@ func printConflicts(out io.Writer, found []conflict) error {
 		return err
 	}
 	t := tabwriter.NewWriter(out, 0, 0, 2, ' ', 0)
-	_, _ = fmt.Fprintln(t, "WHEN\tTENANT\tCONTACT\tFIELD\tKEPT\tOF\tLOST\tOF\tBECAUSE") // the error comes with Flush
+	_, _ = fmt.Fprintln(t, "WHEN\tTENANT\tKIND\tID\tFIELD\tKEPT\tOF\tLOST\tOF\tBECAUSE") // the error comes with Flush
 	for _, x := range found {
-		_, _ = fmt.Fprintf(t, "%s\t%s\t%s\t%s\t%q\t%s\t%q\t%s\t%s\n", x.When.Local().Format(time.DateTime), x.Tenant, x.ID, x.Field,
+		_, _ = fmt.Fprintf(t, "%s\t%s\t%s\t%s\t%s\t%q\t%s\t%q\t%s\t%s\n", x.When.Local().Format(time.DateTime), x.Tenant, x.Kind, x.ID, x.Field,
 			x.Kept, cmp.Or(string(x.Of), "-"), x.Lost, cmp.Or(string(x.Whose), "-"), x.Reason)
 	}
 	return t.Flush()

@@ -27,6 +27,9 @@ type Shown struct {
 	Fold bool
 	// Parent is the record that this one hangs on, at the same system.
 	Parent canonical.ExternalID
+	// Inactive says that the record is one that Novi keeps of somebody who was
+	// removed: its API deletes no member.
+	Inactive bool
 	// Skip says why the record is none that is kept; then all else is empty.
 	Skip string
 }
@@ -160,7 +163,7 @@ func (l *Lens) showNovi(record map[string]json.RawMessage) (Shown, error) {
 	if kind := text(record["CustomerType"]); kind != "Person" && kind != "" {
 		return Shown{Skip: "customer type is not Person"}, nil
 	}
-	s := Shown{Fields: make(map[string]string, len(l.Bindings))}
+	s := Shown{Fields: make(map[string]string, len(l.Bindings)), Inactive: text(record["Active"]) == "false"}
 	var custom map[string]struct {
 		Value json.RawMessage `json:"Value"`
 	}

@@ -91,7 +91,7 @@ func For(state canonical.Event, system canonical.System, lens *mapping.Lens, x E
 	if state.Deleted() {
 		// A delete can't be taken back, so it has to be what the tenant asked
 		// for: a record that is to stay is not touched, whatever else is known.
-		if x.External == "" || policy.Delete(kind, other(system)).Action != mapping.Propagate {
+		if x.External == "" || policy.Delete(kind, system.Other()).Action != mapping.Propagate {
 			return Plan{}
 		}
 		return Plan{Delete: true, External: x.External}
@@ -153,13 +153,6 @@ func For(state canonical.Event, system canonical.System, lens *mapping.Lens, x E
 		p.Tags = &want.Tags
 	}
 	return p
-}
-
-func other(system canonical.System) canonical.System {
-	if system == canonical.GHL {
-		return canonical.Novi
-	}
-	return canonical.GHL
 }
 
 // Moved reports whether a record as it was just read differs from what was

@@ -88,8 +88,8 @@ func Apply(state canonical.Event, seen Seen, policy Policy) (canonical.Event, Ou
 			return m.publish()
 		}
 		return state, Outcome{} // stale, or the same thing again
-	case seen.Absent:
-		return m.absent()
+	case seen.Absent, state.Deleted() && seen.Shown.Inactive:
+		return m.absent() // of a tombstone's member no more is left than an inactive one
 	}
 	m.thaw()
 	m.next.Changes = nil

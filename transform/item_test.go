@@ -1,0 +1,150 @@
+package transform_test
+
+import (
+	"context"
+	"testing"
+	"time"
+
+	"github.com/goccy/go-json"
+	"github.com/rs/zerolog"
+
+	"github.com/causeway-sync/causeway/internal/bus"
+	"github.com/causeway-sync/causeway/internal/bustest"
+	"github.com/causeway-sync/causeway/internal/mapping"
+	"github.com/causeway-sync/causeway/schemas/canonical"
+	"github.com/causeway-sync/causeway/schemas/observation"
+	"github.com/causeway-sync/causeway/streams"
+	"github.com/causeway-sync/causeway/transform"
+)
+
+const guild = "alpine-guild"
+
+// house is a transform that runs on a broker.
+type house struct {
+	t *testing.T
+	*bus.Conn
+	minutes int
+}
+
+func newHouse(t *testing.T) *house {
+	h := &house{t: t, Conn: bustest.Start(t)}
+	t.Cleanup(func() {
+		if t.Failed() {
+			for _, m := range append(bustest.All(t, h.Conn, streams.CANONICAL), bustest.All(t, h.Conn, streams.DEAD)...) {
+				t.Logf("%s %s", m.Subject, m.Data)
+			}
+		}
+	})
+	bustest.Go(t, func(ctx context.Context) error {
+		return transform.Run(ctx, transform.Config{Bus: h, Logger: zerolog.Nop(),
+			Tenants: map[canonical.Tenant]transform.Policy{guild: {Lens: mapping.Association("US")}}})
+	})
+	return h
+}
+
+// see publishes an observation, a minute after the one before.
+func (h *house) see(o observation.Observation) {
+	h.t.Helper()
+	h.minutes++
+	o.Tenant, o.ReadBegan = guild, time.Date(2026, 11, 1, 10, h.minutes, 0, 0, time.UTC)
+	if o.Via == "" {
+		o.Via = observation.Fetch
+	}
+	data, err := o.Encode()
+	if err != nil {
+		h.t.Fatal(err)
+	}
+	if _, err := h.Publish(h.t.Context(), bus.Message{Subject: streams.Raw(o), Data: data}); err != nil {
+		h.t.Fatal(err)
+	}
+}
+
+func (h *house) contact(system canonical.System, id canonical.ExternalID, email string) {
+	record := map[canonical.System]string{canonical.GHL: `{"id":"x","email":"` + email + `"}`, canonical.Novi: `{"UniqueID":"x","CustomerType":"Person","Email":"` + email + `"}`}[system]
+	endpoint := map[canonical.System]string{canonical.GHL: observation.GHLContactGet, canonical.Novi: observation.NoviMemberGet}[system]
+	h.see(observation.Observation{System: system, Kind: canonical.KindContact, ExternalID: id, Endpoint: endpoint, Record: json.RawMessage(record)})
+}
+
+func task(system canonical.System, id, parent canonical.ExternalID, title string) observation.Observation {
+	record := map[canonical.System]string{canonical.GHL: `{"title":"` + title + `"}`, canonical.Novi: `{"Subject":"` + title + `","Notes":null,"Date":null}`}[system]
+	return observation.Observation{System: system, Kind: canonical.KindTask, ExternalID: id, Parent: parent, Record: json.RawMessage(record)}
+}
+
+// tasks returns the last state of every task.
+func (h *house) tasks() map[canonical.CanonicalID]canonical.Event {
+	h.t.Helper()
+	out := map[canonical.CanonicalID]canonical.Event{}
+	for _, m := range bustest.All(h.t, h.Conn, streams.CANONICAL) {
+		if e, err := canonical.DecodeEvent(m.Data); err != nil {
+			h.t.Fatal(err)
+		} else if e.Task != nil {
+			out[e.ID()] = e
+		}
+	}
+	return out
+}
+
+func TestATaskWaitsForItsContact(t *testing.T) {
+	h := newHouse(t)
+	id := canonical.NewID(guild, canonical.KindTask, canonical.GHL, "t1")
+	h.see(task(canonical.GHL, "t1", "c1", "Call"))
+	bustest.Until(t, func() bool { return h.tasks()[id].Version == 1 })
+	if got := h.tasks()[id]; got.ContactID() != "" || got.Task.Title != "Call" {
+		t.Fatalf("before its contact is known: %+v", got.Task)
+	}
+	h.contact(canonical.GHL, "c1", "ada@example.org")
+	person := canonical.NewID(guild, canonical.KindContact, canonical.GHL, "c1")
+	bustest.Until(t, func() bool { e := h.tasks()[id]; return e.ContactID() == person })
+	// The other side's record of the person wakes it once more, so that it can
+	// be written there.
+	before := h.tasks()[id].Version
+	h.contact(canonical.Novi, "m1", "ada@example.org")
+	bustest.Until(t, func() bool { return h.tasks()[id].Version > before })
+	if dead := bustest.All(t, h.Conn, streams.DEAD); len(dead) > 0 {
+		t.Errorf("a dead letter: %s", dead[0].Data)
+	}
+}
+
+// TestWhatIsBeingMadeIsPutOff sees a record that we are making before its
+// writeback, beside one that somebody made that says the same.
+func TestWhatIsBeingMadeIsPutOff(t *testing.T) {
+	h := newHouse(t)
+	h.contact(canonical.GHL, "c1", "ada@example.org")
+	h.contact(canonical.Novi, "m1", "ada@example.org")
+	h.see(task(canonical.GHL, "t1", "c1", "Call"))
+	id := canonical.NewID(guild, canonical.KindTask, canonical.GHL, "t1")
+	bustest.Until(t, func() bool { return h.tasks()[id].Version > 0 })
+	h.see(observation.Observation{System: canonical.Novi, Kind: canonical.KindTask, ExternalID: canonical.ExternalID(id), Via: observation.Intent, Entity: id,
+		Creates: true, Parent: "m1", Wrote: map[string]string{"title": "Call"}})
+	h.see(task(canonical.Novi, "a2", "m1", "Call")) // somebody's own
+	h.see(task(canonical.Novi, "a1", "m1", "Call")) // ours
+	made := task(canonical.Novi, "a1", "m1", "Call")
+	made.Via, made.Entity, made.Wrote = observation.Writeback, id, map[string]string{"title": "Call"}
+	h.see(made)
+	other := canonical.NewID(guild, canonical.KindTask, canonical.Novi, "a2")
+	bustest.Until(t, func() bool { return h.tasks()[other].Version > 0 })
+	bustest.Settled(t, h.Conn, streams.RAW, streams.Transform().Durable)
+	all := h.tasks()
+	if links := all[id].Links[canonical.Novi]; len(all) != 2 || len(links) != 1 || links[0] != "a1" {
+		t.Errorf("%d tasks; ours is linked to %v", len(all), links)
+	}
+}
+
+// TestTheSameTaskInBoth: both systems had it before we came; a second one like
+// it is another.
+func TestTheSameTaskInBoth(t *testing.T) {
+	h := newHouse(t)
+	h.contact(canonical.GHL, "c1", "ada@example.org")
+	h.contact(canonical.Novi, "m1", "ada@example.org")
+	for _, o := range []observation.Observation{task(canonical.GHL, "t1", "c1", "Call"), task(canonical.GHL, "t2", "c1", "Call"), task(canonical.Novi, "a1", "m1", "Call")} {
+		h.see(o)
+	}
+	bustest.Settled(t, h.Conn, streams.RAW, streams.Transform().Durable)
+	bustest.Until(t, func() bool {
+		e := h.tasks()[canonical.NewID(guild, canonical.KindTask, canonical.GHL, "t1")]
+		return len(e.Links[canonical.Novi]) == 1
+	})
+	if all := h.tasks(); len(all) != 2 {
+		t.Errorf("%d tasks, want 2: %v", len(all), all)
+	}
+}

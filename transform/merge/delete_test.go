@@ -1,0 +1,174 @@
+package merge_test
+
+import (
+	"testing"
+
+	"github.com/causeway-sync/causeway/internal/mapping"
+	"github.com/causeway-sync/causeway/schemas/canonical"
+	"github.com/causeway-sync/causeway/schemas/observation"
+	"github.com/causeway-sync/causeway/transform/merge"
+)
+
+// lifetime is an entity that both systems show, and what is seen of it.
+type lifetime struct {
+	t      *testing.T
+	state  canonical.Event
+	policy merge.Policy
+	seq    uint64
+}
+
+func live(t *testing.T, kind canonical.Kind, rules *mapping.Policy) *lifetime {
+	l := &lifetime{t: t, state: canonical.NewEvent(kind, "e"), policy: merge.Policy{Lens: lens, Rules: rules}}
+	for _, s := range []canonical.System{canonical.GHL, canonical.Novi} {
+		if op := l.see(l.shows(s)); op == "" {
+			t.Fatalf("%s is nothing new", s)
+		}
+	}
+	return l
+}
+
+// shows is a sight of the record at s.
+func (l *lifetime) shows(s canonical.System) merge.Seen {
+	field := map[canonical.Kind]string{canonical.KindContact: "first_name", canonical.KindTask: "title"}[l.state.Kind()]
+	return merge.Seen{System: s, External: canonical.ExternalID(s), Via: observation.Fetch, Contact: "c",
+		Shown: mapping.Shown{Fields: map[string]string{field: "Ada"}, Parent: "p-" + canonical.ExternalID(s)}}
+}
+
+// gone is the word of s that the record is not there.
+func (l *lifetime) gone(s canonical.System) merge.Seen {
+	return merge.Seen{System: s, External: canonical.ExternalID(s), Via: observation.Fetch, Absent: true}
+}
+
+// see merges seen, a minute after what was seen before, and then once more,
+// which must change nothing.
+func (l *lifetime) see(seen merge.Seen) canonical.Op {
+	l.t.Helper()
+	l.seq++
+	seen.At = canonical.Read{AsOf: int64(l.seq) * minute, Seq: l.seq}
+	next, out := merge.Apply(l.state, seen, l.policy)
+	l.state = next
+	if _, again := merge.Apply(next, seen, l.policy); again.Op != "" {
+		l.t.Errorf("the same again is %s", again.Op)
+	}
+	return out.Op
+}
+
+func TestDeletes(t *testing.T) {
+	rules := func(kind canonical.Kind, d mapping.Delete) *mapping.Policy {
+		return &mapping.Policy{Deletes: map[mapping.Flow]mapping.Delete{{Kind: kind, System: canonical.GHL}: d}}
+	}
+	tests := []struct {
+		name       string
+		kind       canonical.Kind
+		rules      *mapping.Policy
+		parentGone bool
+		op         canonical.Op
+		deleted    bool
+		tags       int
+	}{
+		{name: "a contact is unlinked", kind: canonical.KindContact, op: canonical.OpObserved},
+		{name: "a contact takes its counterpart along", kind: canonical.KindContact, rules: rules(canonical.KindContact, mapping.Delete{Action: mapping.Propagate}), op: canonical.OpDeleted, deleted: true},
+		{name: "a contact leaves a tag", kind: canonical.KindContact, rules: rules(canonical.KindContact, mapping.Delete{Action: mapping.TagRecord, Tag: "Left"}), op: canonical.OpUpdated, tags: 1},
+		{name: "a task takes its counterpart along", kind: canonical.KindTask, op: canonical.OpDeleted, deleted: true},
+		{name: "a task is unlinked", kind: canonical.KindTask, rules: rules(canonical.KindTask, mapping.Delete{Action: mapping.Unlink}), op: canonical.OpObserved},
+		{name: "a task went with its contact", kind: canonical.KindTask, parentGone: true, op: canonical.OpObserved},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			l := live(t, tt.kind, tt.rules)
+			seen := l.gone(canonical.GHL)
+			seen.ParentGone = tt.parentGone
+			if op := l.see(seen); op != tt.op || l.state.Deleted() != tt.deleted || len(l.state.Contact.Tags) != tt.tags {
+				t.Errorf("got %s, deleted %t, tags %v", op, l.state.Deleted(), l.state.Contact.Tags)
+			}
+			if len(l.state.Links[canonical.GHL]) != 0 || len(l.state.Links[canonical.Novi]) != 1 {
+				t.Errorf("links: %v", l.state.Links)
+			}
+			// What no system shows any more is a tombstone, whatever the policy.
+			l.see(l.gone(canonical.Novi))
+			if !l.state.Deleted() || len(l.state.Links) != 0 {
+				t.Errorf("in the end deleted %t, links %v", l.state.Deleted(), l.state.Links)
+			}
+		})
+	}
+}
+
+func TestTombstone(t *testing.T) {
+	all := &mapping.Policy{Deletes: map[mapping.Flow]mapping.Delete{{Kind: canonical.KindContact, System: canonical.GHL}: {Action: mapping.Propagate}}}
+	late := func(l *lifetime) merge.Seen {
+		seen := l.shows(canonical.GHL)
+		seen.At = canonical.Read{AsOf: 1, Seq: 99}
+		return seen
+	}
+	t.Run("a late sight does not revive it", func(t *testing.T) {
+		l := live(t, canonical.KindTask, nil)
+		l.see(l.gone(canonical.GHL))
+		if _, out := merge.Apply(l.state, late(l), l.policy); out.Op != "" {
+			t.Errorf("got %s", out.Op)
+		}
+	})
+	t.Run("the other system's record does not revive it", func(t *testing.T) {
+		l := live(t, canonical.KindTask, nil)
+		l.see(l.gone(canonical.GHL))
+		l.see(l.shows(canonical.Novi))
+		if !l.state.Deleted() {
+			t.Error("it lives")
+		}
+	})
+	t.Run("its own record, seen again, does", func(t *testing.T) {
+		l := live(t, canonical.KindTask, nil)
+		l.see(l.gone(canonical.GHL))
+		if op := l.see(l.shows(canonical.GHL)); op != canonical.OpUpdated || l.state.Deleted() {
+			t.Errorf("got %s, deleted %t", op, l.state.Deleted())
+		}
+	})
+	t.Run("a member that was made inactive is as good as gone", func(t *testing.T) {
+		l := live(t, canonical.KindContact, all)
+		l.see(l.gone(canonical.GHL))
+		inactive := l.shows(canonical.Novi)
+		inactive.Shown.Inactive = true
+		l.see(inactive)
+		if !l.state.Deleted() || !l.state.Sync.Base[canonical.Novi].Gone {
+			t.Errorf("deleted %t, base %+v", l.state.Deleted(), l.state.Sync.Base[canonical.Novi])
+		}
+		if op := l.see(inactive); op != "" {
+			t.Errorf("seen again: %s", op)
+		}
+		l.see(l.shows(canonical.Novi))
+		if l.state.Deleted() {
+			t.Error("made active again, it is still deleted")
+		}
+	})
+}
+
+func TestRelink(t *testing.T) {
+	l := live(t, canonical.KindTask, nil)
+	relink := func(parent canonical.ExternalID, contact canonical.CanonicalID) merge.Seen {
+		return merge.Seen{System: canonical.GHL, Via: observation.Relink, Contact: contact, Shown: mapping.Shown{Parent: parent}}
+	}
+	if op := l.see(relink("p-ghl", "c")); op != canonical.OpObserved {
+		t.Errorf("to the contact that it hangs on: %s", op)
+	}
+	if op := l.see(relink("elsewhere", "d")); op != "" || l.state.ContactID() != "c" {
+		t.Errorf("of another record: %s, contact %s", op, l.state.ContactID())
+	}
+	if op := l.see(relink("p-ghl", "d")); op != canonical.OpUpdated || l.state.ContactID() != "d" {
+		t.Errorf("to another contact: %s, contact %s", op, l.state.ContactID())
+	}
+}
+
+func TestMarkupIsNoChange(t *testing.T) {
+	l := &lifetime{t: t, state: canonical.NewEvent(canonical.KindNote, "e"), policy: merge.Policy{Lens: lens}}
+	note := func(s canonical.System, body string) merge.Seen {
+		return merge.Seen{System: s, External: canonical.ExternalID(s), Via: observation.Fetch, Shown: mapping.Shown{Fields: map[string]string{"body": body}}}
+	}
+	l.see(note(canonical.GHL, "<p>Called <b>her</b></p>"))
+	l.see(note(canonical.Novi, "Called her"))
+	if got := l.state.Note.Body; got != "<p>Called <b>her</b></p>" || len(l.state.Changes) != 0 {
+		t.Errorf("body %q, changes %+v", got, l.state.Changes)
+	}
+	l.see(note(canonical.Novi, "Called her twice"))
+	if got := l.state.Note.Body; got != "Called her twice" {
+		t.Errorf("after an edit: %q", got)
+	}
+}

@@ -27,6 +27,9 @@ func FromFile(file *config.File, b bus.Bus, clk clock.Clock, random rand.Source,
 		if tenant.Novi, err = maker.Novi(t); err != nil {
 			return Config{}, err
 		}
+		if t.Novi != nil {
+			tenant.Protect = t.Novi.Protect
+		}
 		tenant.Policy = t.Policy()
 		tenant.CreateGHL, tenant.CreateNovi = t.Policy().CreateGHL, t.Policy().CreateNovi
 		cfg.Tenants = append(cfg.Tenants, tenant)

@@ -39,6 +39,8 @@ type Tenant struct {
 	// none, and nothing is written there.
 	GHL  *ghlapi.Client
 	Novi *noviapi.Client
+	// Protect are the keys without which a Novi member is not written to.
+	Protect []string
 	// CreateGHL and CreateNovi say which contacts are made there that the
 	// system has no record of. A Novi member is a QuickBooks customer.
 	CreateGHL, CreateNovi mapping.Condition
@@ -76,7 +78,7 @@ func Run(ctx context.Context, cfg Config) error {
 			start(canonical.GHL, ghl.New(t.GHL, t.Lens, cfg.Clock), t.CreateGHL)
 		}
 		if t.Novi != nil {
-			start(canonical.Novi, novi.New(t.Novi, t.Lens), t.CreateNovi)
+			start(canonical.Novi, novi.New(t.Novi, t.Lens, t.Protect...), t.CreateNovi)
 		}
 	}
 	return g.Wait()

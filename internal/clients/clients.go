@@ -82,24 +82,20 @@ func (m *Maker) budget(l config.Limits) (*budget.Budget, error) {
 	return budget.New(m.clock, limits)
 }
 
-// secret is read anew for every call, so that a file can be rotated.
-func (m *Maker) secret(s config.Secret) func(context.Context) (string, error) {
-	return func(context.Context) (string, error) { return m.file.Resolve(s) }
-}
-
 // GHL returns the client of t's location, or nil if it has none.
 func (m *Maker) GHL(t config.Tenant) (*ghlapi.Client, error) {
 	if t.GHL == nil {
 		return nil, nil
 	}
-	if _, err := m.file.Resolve(t.GHL.Token); err != nil {
+	token := &pair{file: m.file, refs: [2]config.Secret{t.GHL.Token, t.GHL.TokenNext}}
+	if _, err := token.get(context.Background()); err != nil {
 		return nil, fmt.Errorf("tenant %s: ghl.token: %w", t.Name, err)
 	}
 	b, err := m.budget(t.GHL.Limits)
 	if err != nil {
 		return nil, fmt.Errorf("tenant %s: ghl: %w", t.Name, err)
 	}
-	return ghlapi.New(ghlapi.Config{BaseURL: t.GHL.BaseURL, LocationID: t.GHL.Location, Token: m.secret(t.GHL.Token), HTTP: m.http("ghl", t), Clock: m.clock, Budget: b}), nil
+	return ghlapi.New(ghlapi.Config{BaseURL: t.GHL.BaseURL, LocationID: t.GHL.Location, Token: token.get, Refused: token.refused, HTTP: m.http("ghl", t), Clock: m.clock, Budget: b}), nil
 }
 
 // Novi returns the client of t's site, or nil if it has none.
@@ -107,7 +103,8 @@ func (m *Maker) Novi(t config.Tenant) (*noviapi.Client, error) {
 	if t.Novi == nil {
 		return nil, nil
 	}
-	if _, err := m.file.Resolve(t.Novi.Key); err != nil {
+	key := &pair{file: m.file, refs: [2]config.Secret{t.Novi.Key, t.Novi.KeyNext}}
+	if _, err := key.get(context.Background()); err != nil {
 		return nil, fmt.Errorf("tenant %s: novi.key: %w", t.Name, err)
 	}
 	b, err := m.budget(t.Novi.Limits)
@@ -119,6 +116,6 @@ func (m *Maker) Novi(t config.Tenant) (*noviapi.Client, error) {
 		return nil, fmt.Errorf("tenant %s: novi.timezone: %w", t.Name, err)
 	}
 	paths := t.Novi.Paths
-	return noviapi.New(noviapi.Config{BaseURL: t.Novi.BaseURL, Key: m.secret(t.Novi.Key), HTTP: m.http("novi", t), Clock: m.clock, Budget: b,
+	return noviapi.New(noviapi.Config{BaseURL: t.Novi.BaseURL, Key: key.get, Refused: key.refused, HTTP: m.http("novi", t), Clock: m.clock, Budget: b,
 		Paths: noviapi.Paths{Members: *paths.Members, Member: *paths.Member, Activities: *paths.Activities, Activity: *paths.Activity, ActivityTypes: *paths.ActivityTypes}, Timezone: zone}), nil
 }

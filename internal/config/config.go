@@ -15,6 +15,7 @@ import (
 	"net/url"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"time"
 
@@ -95,7 +96,10 @@ type Tenant struct {
 // GHL is a location.
 type GHL struct {
 	Location string `yaml:"location"`
-	Token    Secret `yaml:"token"`
+	// Token is a private integration token. TokenNext, if set, is the one that
+	// it is being replaced by, or was: where GHL refuses one, the other is used.
+	Token     Secret `yaml:"token"`
+	TokenNext Secret `yaml:"token_next"`
 	// BaseURL of the API. Default https://services.leadconnectorhq.com.
 	BaseURL string `yaml:"base_url"`
 	// Create is short for mapping.contact.create_when.ghl, which says for which
@@ -116,7 +120,10 @@ type GHL struct {
 // Novi is a site.
 type Novi struct {
 	BaseURL string `yaml:"base_url"`
+	// Key is sent as it is. KeyNext, if set, is the one that it is being
+	// replaced by, or was: where the site refuses one, the other is used.
 	Key     Secret `yaml:"key"`
+	KeyNext Secret `yaml:"key_next"`
 	// Create is short for mapping.contact.create_when.novi, which says for which
 	// GHL contacts members are made: always, never, or a condition. There is no
 	// default: a member is a QuickBooks customer.
@@ -140,6 +147,10 @@ type Novi struct {
 	// SweepAll is the interval of the sweep through all activities. Default 24
 	// times sweep.
 	SweepAll *time.Duration `yaml:"sweep_all"`
+	// Protect are keys of a member that must be shown before one is written to,
+	// beside those that the mapping writes: a PUT would empty what the API key
+	// hides. Default: what every member has as far as is known.
+	Protect []string `yaml:"protect"`
 	// Paths override where things are; "" says that the site does not have it.
 	Paths  Paths  `yaml:"paths"`
 	Limits Limits `yaml:"limits"`
@@ -197,6 +208,9 @@ var (
 	ghlLimits  = Limits{Windows: []Window{{100, 10 * time.Second}}, Daily: 200_000}
 	noviLimits = Limits{Windows: []Window{{20, time.Second}, {600, time.Minute}}, Daily: 100_000}
 )
+
+// protected are plain fields of a member (dossier Novi §5.1).
+var protected = []string{"Name", "FirstName", "LastName", "CustomerType", "Active", "Email", "Phone", "Mobile", "BillingAddress", "Notes", "CustomFields"}
 
 // Load reads and checks a file, and those of its tenants, and fills in the
 // defaults.
@@ -288,6 +302,9 @@ func firstLine(s string) string {
 
 func (f *File) complete(seen map[canonical.Tenant]bool) error {
 	orDefault(&f.NATS.URL, "nats://127.0.0.1:4222")
+	if strings.Contains(f.NATS.URL, "@") {
+		return errors.New("nats.url: a password or token is not written here, but in the file that nats.credentials names")
+	}
 	if f.Share == (Share{}) {
 		f.Share = Share{0.5, 0.5}
 	}
@@ -342,7 +359,7 @@ func (t *Tenant) complete() error {
 			return errors.New("ghl.location: is missing")
 		}
 		if err := first(
-			g.Token.check("ghl.token", true), checkURL("ghl.base_url", g.BaseURL), g.Limits.complete("ghl.limits", ghlLimits)); err != nil {
+			g.Token.check("ghl.token", true), g.TokenNext.check("ghl.token_next", false), checkURL("ghl.base_url", g.BaseURL), g.Limits.complete("ghl.limits", ghlLimits)); err != nil {
 			return err
 		}
 	}
@@ -351,6 +368,9 @@ func (t *Tenant) complete() error {
 		pollDefault(&n.Sweep, *n.Poll)
 		pollDefault(&n.SweepAll, 24**n.Sweep)
 		orDefault(&n.Timezone, "UTC")
+		if n.Protect == nil {
+			n.Protect = slices.Clone(protected)
+		}
 		if _, err := time.LoadLocation(n.Timezone); err != nil {
 			return fmt.Errorf("novi.timezone: %q is no IANA time zone", n.Timezone)
 		}
@@ -358,7 +378,7 @@ func (t *Tenant) complete() error {
 			return err
 		}
 		if err := first(
-			n.Key.check("novi.key", true), n.WebhookToken.check("novi.webhook_token", false), n.WebhookSecret.check("novi.webhook_secret", false),
+			n.Key.check("novi.key", true), n.KeyNext.check("novi.key_next", false), n.WebhookToken.check("novi.webhook_token", false), n.WebhookSecret.check("novi.webhook_secret", false),
 			checkURL("novi.base_url", n.BaseURL), n.Limits.complete("novi.limits", noviLimits)); err != nil {
 			return err
 		}
@@ -434,6 +454,9 @@ func pollDefault(v **time.Duration, d time.Duration) {
 
 func checkURL(key, v string) error {
 	u, err := url.Parse(v)
+	if strings.Contains(v, "@") {
+		return fmt.Errorf("%s: a secret is not written here, and nothing that ends with @", key)
+	}
 	if err != nil || (u.Scheme != "http" && u.Scheme != "https") || u.Host == "" {
 		return fmt.Errorf("%s: %q is no http or https URL", key, v)
 	}

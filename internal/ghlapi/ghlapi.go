@@ -9,6 +9,7 @@ package ghlapi
 import (
 	"cmp"
 	"context"
+	"errors"
 	"fmt"
 	"net/http"
 	"net/url"
@@ -41,6 +42,10 @@ type Config struct {
 	LocationID string
 	// Token returns the bearer token of the moment.
 	Token func(context.Context) (string, error)
+	// Refused is told of a token that GHL no longer takes, and returns another
+	// one, with which the call is made once more, or an error if there is none.
+	// Nil means that there never is.
+	Refused func(ctx context.Context, token string) (string, error)
 	// HTTP makes the calls; its Timeout bounds each.
 	HTTP   *http.Client
 	Clock  clock.Clock
@@ -90,12 +95,49 @@ func (c *Client) do(ctx context.Context, lane budget.Lane, op, method, path stri
 	}
 	token, err := c.cfg.Token(ctx)
 	if err != nil {
-		return apierr.Answer{}, &apierr.Error{System: "ghl", Op: op, Class: apierr.Forbidden, Message: "no token", Err: err}
+		return apierr.Answer{}, noToken(op, err)
 	}
+	a, err := c.send(ctx, lane, call, token)
+	if c.cfg.Refused == nil || !refused(a, err) {
+		return a, err
+	}
+	if token, otherErr := c.cfg.Refused(ctx, token); otherErr == nil {
+		// Nothing was done, so that a write may be tried again as well.
+		if a, err = c.send(ctx, lane, call, token); !refused(a, err) {
+			return a, err
+		}
+	}
+	var e *apierr.Error
+	if errors.As(err, &e) {
+		e.Class = apierr.Forbidden // there is nothing left to try
+	}
+	return a, err
+}
+
+// noToken is a call that can't be made; where the token comes from may know
+// how long to wait.
+func noToken(op string, err error) error {
+	e := &apierr.Error{Class: apierr.Forbidden, Err: err}
+	var why *apierr.Error
+	if errors.As(err, &why) {
+		e.Class, e.RetryAfter, e.Status = why.Class, why.RetryAfter, why.Status
+	}
+	e.System, e.Op, e.Message = "ghl", op, "no token: "+err.Error()
+	return e
+}
+
+// refused reports whether the answer is a 401 that speaks of the token (§1.6).
+func refused(a apierr.Answer, err error) bool {
+	var e *apierr.Error
+	return a.Status == http.StatusUnauthorized && errors.As(err, &e) && (e.Class == apierr.Refresh || strings.Contains(strings.ToLower(e.Message), "private integration token"))
+}
+
+// send makes the call with a token.
+func (c *Client) send(ctx context.Context, lane budget.Lane, call apierr.Call, token string) (apierr.Answer, error) {
 	call.Header.Set("Authorization", "Bearer "+token)
 	if c.cfg.Budget != nil {
 		if err := c.cfg.Budget.Acquire(ctx, lane, 1); err != nil {
-			return apierr.Answer{}, &apierr.Error{System: "ghl", Op: op, Class: apierr.Wait, RetryAfter: time.Minute, Message: "call budget", Err: err}
+			return apierr.Answer{}, &apierr.Error{System: "ghl", Op: call.Op, Class: apierr.Wait, RetryAfter: time.Minute, Message: "call budget", Err: err}
 		}
 	}
 	a, err := apierr.Do(ctx, c.cfg.HTTP, call)
@@ -106,7 +148,7 @@ func (c *Client) do(ctx context.Context, lane budget.Lane, op, method, path stri
 	if a.Status/100 == 2 {
 		return a, nil
 	}
-	return a, c.judge(op, a, write)
+	return a, c.judge(call.Op, a, call.Write)
 }
 
 // correct feeds the rate limit headers back (§2).

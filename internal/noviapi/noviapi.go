@@ -43,6 +43,10 @@ type Config struct {
 	BaseURL string
 	// Key returns the API key of the moment, sent verbatim after "Basic " (§1).
 	Key func(context.Context) (string, error)
+	// Refused is told of a key that the site doesn't take, and returns another
+	// one, with which the call is made once more, or an error if there is none.
+	// Nil means that there never is.
+	Refused func(ctx context.Context, key string) (string, error)
 	// HTTP makes the calls; its Timeout bounds each.
 	HTTP   *http.Client
 	Clock  clock.Clock
@@ -93,12 +97,25 @@ func (c *Client) do(ctx context.Context, lane budget.Lane, op, method, path, id 
 	}
 	key, err := c.cfg.Key(ctx)
 	if err != nil {
-		return apierr.Answer{}, &apierr.Error{System: "novi", Op: op, Class: apierr.Forbidden, Message: "no key", Err: err}
+		return apierr.Answer{}, &apierr.Error{System: "novi", Op: op, Class: apierr.Forbidden, Message: "no key: " + err.Error(), Err: err}
 	}
+	a, err := c.send(ctx, lane, call, key, calls)
+	if a.Status != http.StatusUnauthorized || c.cfg.Refused == nil {
+		return a, err
+	}
+	if key, otherErr := c.cfg.Refused(ctx, key); otherErr == nil {
+		// Nothing was done, so that a write may be tried again as well.
+		return c.send(ctx, lane, call, key, 1)
+	}
+	return a, err
+}
+
+// send makes the call with a key.
+func (c *Client) send(ctx context.Context, lane budget.Lane, call apierr.Call, key string, calls int) (apierr.Answer, error) {
 	call.Header.Set("Authorization", "Basic "+key)
 	if c.cfg.Budget != nil && calls > 0 {
 		if err := c.cfg.Budget.Acquire(ctx, lane, calls); err != nil {
-			return apierr.Answer{}, &apierr.Error{System: "novi", Op: op, Class: apierr.Wait, RetryAfter: time.Minute, Message: "call budget", Err: err}
+			return apierr.Answer{}, &apierr.Error{System: "novi", Op: call.Op, Class: apierr.Wait, RetryAfter: time.Minute, Message: "call budget", Err: err}
 		}
 	}
 	a, err := apierr.Do(ctx, c.cfg.HTTP, call)
@@ -108,11 +125,11 @@ func (c *Client) do(ctx context.Context, lane budget.Lane, op, method, path, id 
 	if a.Status/100 == 2 {
 		// An error page may come with 200 (§3.5).
 		if trimmed := bytes.TrimSpace(a.Body); len(trimmed) > 0 && trimmed[0] == '<' {
-			return a, &apierr.Error{System: "novi", Op: op, Status: a.Status, Class: unsure(write), Message: "the answer is a page, not JSON"}
+			return a, &apierr.Error{System: "novi", Op: call.Op, Status: a.Status, Class: unsure(call.Write), Message: "the answer is a page, not JSON"}
 		}
 		return a, nil
 	}
-	return a, c.judge(op, a, write)
+	return a, c.judge(call.Op, a, call.Write)
 }
 
 func unsure(write bool) apierr.Class {

@@ -18,6 +18,9 @@ import (
 type Config struct {
 	// Keys that are accepted, sent verbatim after "Basic ".
 	Keys []string
+	// Hidden are the top-level keys of a member that a key does not show, by
+	// key. What a PUT with it lacks becomes null all the same.
+	Hidden map[string][]string
 	// CustomFields of members; a value of another name is refused.
 	CustomFields []CustomField
 	// Groups of members; hand-picked ones have no condition.

@@ -67,11 +67,17 @@ func message(w http.ResponseWriter, status int, text string) {
 // serve checks the key and the limits, has the faults happen, and hands on.
 func (s *Server) serve(w http.ResponseWriter, r *http.Request, write bool, h func(http.ResponseWriter, *http.Request, []byte)) {
 	key, ok := strings.CutPrefix(r.Header.Get("Authorization"), "Basic ")
-	if !ok || !slices.Contains(s.conf.Keys, key) {
+	s.mu.Lock()
+	if !ok || !slices.Contains(s.keys, key) {
+		s.mu.Unlock()
 		message(w, http.StatusUnauthorized, "Authorization has been denied for this request.")
 		return
 	}
-	s.mu.Lock()
+	if hidden := s.hidden[key]; len(hidden) > 0 && strings.HasPrefix(r.URL.Path, "/api/members") {
+		limited := &limitedWriter{ResponseWriter: w, hidden: hidden}
+		defer limited.flush()
+		w = limited
+	}
 	wait := s.limit(s.conf.Now())
 	f := s.faults
 	roll := func(p float64) bool { return p > 0 && s.rng.Float64() < p }

@@ -117,6 +117,8 @@ type Server struct {
 	activities map[string]*activity
 	timeline   []string // of activities by internal id
 	webhooks   []webhook
+	keys       []string
+	hidden     map[string][]string // by key; replaced, not changed
 	ledger     []LedgerEntry
 	seq        int64
 	stats      Stats
@@ -133,7 +135,8 @@ func New(c Config) (*Server, error) {
 	if err != nil {
 		return nil, err
 	}
-	s := &Server{conf: c, rng: rand.New(rand.NewPCG(uint64(c.Seed), 0x6e6f7669)), members: map[string]*member{}, activities: map[string]*activity{}}
+	s := &Server{conf: c, rng: rand.New(rand.NewPCG(uint64(c.Seed), 0x6e6f7669)), members: map[string]*member{}, activities: map[string]*activity{},
+		keys: c.Keys, hidden: c.Hidden}
 	s.hooks = newHooks(c.Webhook)
 	return s, nil
 }

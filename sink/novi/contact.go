@@ -3,6 +3,7 @@ package novi
 import (
 	"context"
 	"errors"
+	"slices"
 	"strings"
 
 	"github.com/goccy/go-json"
@@ -152,6 +153,9 @@ func (d contacts) update(ctx context.Context, e canonical.Event, ref apply.Ref, 
 	if len(now.Record) == 0 {
 		return nil, errors.New("update novi member: the member was not read first")
 	}
+	if err := d.whole("update member", now.Record); err != nil {
+		return nil, err
+	}
 	body, err := d.lens.Of(e.Contact).NoviOverlay(now.Record, p.Fields, p.Tags)
 	if err != nil {
 		return nil, &apierr.Error{System: "novi", Op: "update member", Class: apierr.Invalid, Message: err.Error(), Err: err}
@@ -162,11 +166,51 @@ func (d contacts) update(ctx context.Context, e canonical.Event, ref apply.Ref, 
 	return reread(ctx, d.read, ref)
 }
 
+// whole returns an error that names the keys which a member lacks as it was
+// read: those that the mapping writes, and the protected ones. Novi leaves out
+// what the API key is not allowed to see, and a PUT of the rest would empty it
+// (dossier Novi §2). It is the key that has to be changed, not the member.
+func (d contacts) whole(op string, record json.RawMessage) error {
+	var member map[string]json.RawMessage
+	if err := json.Unmarshal(record, &member); err != nil || member == nil {
+		return &apierr.Error{System: "novi", Op: op, Class: apierr.Invalid, Message: "the member as read is not of the expected shape", Err: err}
+	}
+	keys := append(slices.Clone(d.protected), d.lens.NoviRef)
+	custom := d.lens.Tags.NoviField != ""
+	for _, b := range d.lens.Bindings {
+		top, _, _ := strings.Cut(b.Novi.Path, ".")
+		switch {
+		case b.Novi.Write == mapping.Never:
+		case strings.HasPrefix(b.Novi.Path, mapping.CustomPath):
+			custom = true
+		default:
+			keys = append(keys, top)
+		}
+	}
+	if custom {
+		keys = append(keys, "CustomFields")
+	}
+	slices.Sort(keys)
+	var hidden []string
+	for _, key := range slices.Compact(keys) {
+		if _, shown := member[key]; key != "" && !shown {
+			hidden = append(hidden, key)
+		}
+	}
+	if hidden == nil {
+		return nil
+	}
+	return &apierr.Error{System: "novi", Op: op, Class: apierr.Forbidden, Message: "the API key doesn't show " + strings.Join(hidden, ", ") + "; a PUT would empty them"}
+}
+
 // remove makes the member inactive: members can't be deleted through the API
 // (dossier Novi §4).
 func (d contacts) remove(ctx context.Context, ref apply.Ref) error {
 	r, err := d.readToUpdate(ctx, ref)
 	if err != nil {
+		return err
+	}
+	if err := d.whole("deactivate member", r.Record); err != nil {
 		return err
 	}
 	var member map[string]json.RawMessage

@@ -13,13 +13,16 @@ import (
 
 // Destination is one Novi site.
 type Destination struct {
-	client *noviapi.Client
-	lens   *mapping.Lens
+	client    *noviapi.Client
+	lens      *mapping.Lens
+	protected []string
 }
 
-// New returns the site that client speaks to.
-func New(client *noviapi.Client, lens *mapping.Lens) *Destination {
-	return &Destination{client: client, lens: lens}
+// New returns the site that client speaks to. A member is not written to if it
+// was read without one of the keys that lens writes, or without a protected
+// one.
+func New(client *noviapi.Client, lens *mapping.Lens, protected ...string) *Destination {
+	return &Destination{client: client, lens: lens, protected: protected}
 }
 
 // ReadsFirst is true: a PUT needs the whole record.

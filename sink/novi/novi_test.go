@@ -3,9 +3,12 @@ package novi_test
 import (
 	"context"
 	"net/http"
+	"net/http/httptest"
+	"strings"
 	"testing"
 	"time"
 
+	"github.com/causeway-sync/causeway/internal/apierr"
 	"github.com/causeway-sync/causeway/internal/clock"
 	"github.com/causeway-sync/causeway/internal/mapping"
 	"github.com/causeway-sync/causeway/internal/noviapi"
@@ -13,6 +16,7 @@ import (
 	"github.com/causeway-sync/causeway/schemas/canonical"
 	"github.com/causeway-sync/causeway/sink/apply"
 	"github.com/causeway-sync/causeway/sink/novi"
+	"github.com/causeway-sync/causeway/sink/plan"
 	"github.com/causeway-sync/causeway/sink/sinktest"
 )
 
@@ -59,4 +63,55 @@ func TestDestination(t *testing.T) {
 			},
 		}
 	})
+}
+
+// TestLimitedKey: a key that hides fields of members can't make us empty them.
+func TestLimitedKey(t *testing.T) {
+	const key = "limited"
+	tests := []struct {
+		name   string
+		hidden []string
+		want   string // what the error names; "" means that it is written
+	}{
+		{"nothing hidden", nil, ""},
+		{"what nobody writes or protects", []string{"FacebookUrl"}, ""},
+		{"what the mapping writes", []string{"BillingAddress", "JobTitle"}, "BillingAddress, JobTitle"},
+		{"what is protected", []string{"Notes"}, "Notes"},
+		{"where custom fields are", []string{"CustomFields"}, "CustomFields"},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			sim, err := novisim.New(novisim.Config{Keys: []string{key}, Timezone: time.UTC, CustomFields: []novisim.CustomField{{UniqueID: "a", Name: "GHL Tags"}}})
+			if err != nil {
+				t.Fatal(err)
+			}
+			id, err := sim.Edit(novisim.Edit{Fields: map[string]any{"Name": "Ada", "FirstName": "Ada", "Notes": "likes tea", "JobTitle": "Guide", "BillingAddress.City": "Ouray"}})
+			if err != nil {
+				t.Fatal(err)
+			}
+			sim.Hide(key, tt.hidden...)
+			srv := httptest.NewServer(sim.Handler())
+			t.Cleanup(srv.Close)
+			d := novi.New(noviapi.New(noviapi.Config{BaseURL: srv.URL, Clock: clock.System{}, HTTP: srv.Client(),
+				Key: func(context.Context) (string, error) { return key, nil }}), mapping.Association("US"), "Notes")
+			ref := apply.Ref{Kind: canonical.KindContact, ID: canonical.ExternalID(id)}
+			now, err := d.ReadToUpdate(t.Context(), ref)
+			if err != nil {
+				t.Fatal(err)
+			}
+			_, updateErr := d.Update(t.Context(), canonical.Event{}, ref, plan.Plan{External: ref.ID, Fields: map[string]string{"first_name": "Adele"}}, now)
+			for op, err := range map[string]error{"update": updateErr, "delete": d.Delete(t.Context(), ref)} {
+				switch {
+				case tt.want == "" && err != nil:
+					t.Errorf("%s: %v", op, err)
+				case tt.want != "" && (apierr.ClassOf(err) != apierr.Forbidden || !strings.Contains(err.Error(), "doesn't show "+tt.want+";")):
+					t.Errorf("%s: got %v, want %q", op, err, tt.want)
+				}
+			}
+			m, _ := sim.Member(id)
+			if written := m.Fields["FirstName"] == "Adele" && m.Fields["Active"] == false; written != (tt.want == "") || sim.Stats().NulledUnmapped != 0 {
+				t.Errorf("got %v, %d values were nulled", m.Fields, sim.Stats().NulledUnmapped)
+			}
+		})
+	}
 }

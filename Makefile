@@ -2,7 +2,7 @@
 STATICCHECK := honnef.co/go/tools/cmd/staticcheck@v0.8.2
 GOVULNCHECK := golang.org/x/vuln/cmd/govulncheck@latest
 
-.PHONY: help build test race lint verify bench faults fuzz vuln
+.PHONY: help build test race lint verify bench faults campaign fuzz vuln
 
 help: ## show this help
 	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-8s %s\n", $$1, $$2}'
@@ -30,6 +30,11 @@ bench: ## run the benchmarks of the hot functions
 SEED ?= 7
 faults: ## one run with every fault of the simulators on (SEED=N)
 	go test -count=1 -tags campaign -run TestFaults -timeout 10m ./internal/e2e -seed $(SEED)
+
+SEEDS ?= 1..50
+JOBS ?= 2
+campaign: ## play many seeds of causeway dev with webhook faults (SEEDS=1..50 JOBS=2)
+	go test -tags campaign -count=1 -timeout 0 -v -run '^TestCampaign$$' ./internal/e2e -seeds $(SEEDS) -jobs $(JOBS)
 
 fuzz: ## fuzz each decoder that faces the outside for 10 s
 	go test -run '^$$' -fuzz FuzzParse -fuzztime 10s ./streams

@@ -9,6 +9,7 @@ import (
 	"path/filepath"
 	"time"
 
+	"github.com/alecthomas/kong"
 	"github.com/goccy/go-json"
 	"github.com/rs/zerolog"
 
@@ -27,9 +28,26 @@ type devCmd struct {
 	Processes bool          `help:"Run the real programs, and the broker, as processes of their own."`
 	Limits    int           `help:"Multiply both systems' call limits, at the simulators and in the configuration alike. 1 is the real ones. Default 1, with --exit 20." placeholder:"N"`
 	Pace      time.Duration `help:"Time between two changes of --exit." default:"50ms"`
+	Timeout   time.Duration `help:"How long --exit may take." default:"20m"`
 	Poll      time.Duration `help:"Interval of the polls that heal lost webhooks." default:"2s"`
 	Items     bool          `help:"People write tasks and notes too." default:"true" negatable:""`
+	Faults    faults        `help:"Let webhooks be dropped, doubled, late and out of order. With --faults=all both APIs fail as well: 429, 5xx, connections that break after the write, creates that are refused and done all the same."`
 	Verbose   bool          `short:"v" help:"Print the stages' logs."`
+}
+
+// faults is a flag that may stand alone.
+type faults struct{ dev.Faults }
+
+// IsBool lets kong take the flag without a value.
+func (*faults) IsBool() bool { return true }
+
+// Decode implements [kong.MapperValue].
+func (f *faults) Decode(ctx *kong.DecodeContext) (err error) {
+	f.Faults = dev.WebhookFaults
+	if ctx.Scan.Peek().Type == kong.FlagValueToken {
+		f.Faults, err = dev.ParseFaults(ctx.Scan.Pop().String())
+	}
+	return err
 }
 
 func (c *devCmd) Run(ctx context.Context) (err error) {
@@ -53,7 +71,7 @@ func (c *devCmd) Run(ctx context.Context) (err error) {
 	if c.Data, err = filepath.Abs(c.Data); err != nil {
 		return fmt.Errorf("data directory: %w", err)
 	}
-	w, err := dev.NewWorld(ctx, dev.Options{Dir: c.Data, Seed: c.Seed, Limits: c.Limits, PollGHL: c.Poll, PollNovi: c.Poll, Items: c.Items})
+	w, err := dev.NewWorld(ctx, dev.Options{Dir: c.Data, Seed: c.Seed, Limits: c.Limits, PollGHL: c.Poll, PollNovi: c.Poll, Items: c.Items, Faults: c.Faults.Faults})
 	if err != nil {
 		return err
 	}
@@ -75,7 +93,7 @@ func (c *devCmd) Run(ctx context.Context) (err error) {
 	if !c.Exit {
 		return w.Day(ctx, dev.Day{Out: os.Stdout, Contacts: c.Contacts, Changes: c.Changes, Pace: c.Pace, Start: start})
 	}
-	report, err := w.Run(ctx, dev.Play{Contacts: c.Contacts, Changes: c.Changes, Pace: c.Pace, Start: start, Limits: c.Limits})
+	report, err := w.Run(ctx, dev.Play{Contacts: c.Contacts, Changes: c.Changes, Pace: c.Pace, Start: start, Limits: c.Limits, Timeout: c.Timeout})
 	if err != nil {
 		return err
 	}
@@ -129,9 +147,9 @@ func (c *devCmd) print(out io.Writer, r dev.Report) error {
 	_, err := fmt.Fprintf(out, `%s
   people %d, changes %d, canonical events %d, in %s
   calls: ghl %d reads and %d writes, novi %d reads and %d writes, %d answered 429
-  duplicates %d, echo writes %d, lost changes %d, dead letters %d; %d conflicts were decided
+  duplicates %d, echo writes %d, lost changes %d, dead letters %d; %d conflicts were decided, %d entities were folded
 `, verdict, r.Contacts, r.Changes, r.CanonicalEvents, (time.Duration(r.DurationMS) * time.Millisecond).Round(time.Second),
-		r.Reads.GHL, r.Writes.GHL, r.Reads.Novi, r.Writes.Novi, r.HTTP429, r.Duplicates, r.EchoWrites, r.LostChanges, r.Dead, r.Conflicts)
+		r.Reads.GHL, r.Writes.GHL, r.Reads.Novi, r.Writes.Novi, r.HTTP429, r.Duplicates, r.EchoWrites, r.LostChanges, r.Dead, r.Conflicts, r.Merges)
 	for _, p := range r.Problems {
 		_, _ = fmt.Fprintln(out, "  !", p)
 	}

@@ -7,6 +7,7 @@ import (
 
 	"github.com/causeway-sync/causeway/internal/bus"
 	"github.com/causeway-sync/causeway/internal/clock"
+	"github.com/causeway-sync/causeway/schemas/canonical"
 	"github.com/causeway-sync/causeway/streams"
 )
 
@@ -28,9 +29,21 @@ type Report struct {
 	// Beyond what was asked for:
 	Seed       int64    `json:"seed"`
 	Conflicts  int      `json:"conflicts"`
+	Merges     int      `json:"merges"` // entities that were folded into others
 	NoopWrites int      `json:"noop_writes"`
 	Limits     int      `json:"limits"` // what the systems' call limits were multiplied by
+	Faults     Faults   `json:"faults,omitempty"`
 	Problems   []string `json:"problems,omitempty"`
+	// Kinds are what the canonical events say, by kind.
+	Kinds map[canonical.Kind]*KindReport `json:"kinds"`
+}
+
+// KindReport counts what became of the records of one kind.
+type KindReport struct {
+	Entities  int                  `json:"entities"` // those that are not deleted
+	Deleted   int                  `json:"deleted"`  // those that are
+	Events    map[canonical.Op]int `json:"events"`
+	Conflicts int                  `json:"conflicts"` // values that lost and are kept in the events' changes
 }
 
 // Calls are counted by the simulators.
@@ -67,8 +80,18 @@ func (w *World) idle(ctx context.Context, c *bus.Conn) (bool, error) {
 // Quiet waits until there has been nothing to do, and nothing was changed at
 // either system, for as long as settle.
 func (w *World) Quiet(ctx context.Context, c *bus.Conn, settle time.Duration) error {
+	return w.quiet(ctx, c, settle, 0)
+}
+
+// quiet is Quiet, and waits until every walk and sweep has come round so often
+// since the last change showed in GHL's search.
+func (w *World) quiet(ctx context.Context, c *bus.Conn, settle time.Duration, rounds int) error {
 	const step = 100 * time.Millisecond
-	var since time.Time
+	count, err := w.newRounds(ctx, c)
+	if err != nil {
+		return err
+	}
+	var changed, busy time.Time // the last time
 	var before [2]int
 	for {
 		idle, err := w.idle(ctx, c)
@@ -78,10 +101,19 @@ func (w *World) Quiet(ctx context.Context, c *bus.Conn, settle time.Duration) er
 		now := [2]int{len(w.GHL.LedgerAfter(int64(before[0]))), len(w.Novi.LedgerAfter(int64(before[1])))}
 		moved := now[0]+now[1] > 0
 		before = [2]int{before[0] + now[0], before[1] + now[1]}
-		switch {
-		case !idle || moved || since.IsZero():
-			since = time.Now()
-		case time.Since(since) >= settle:
+		if moved || changed.IsZero() {
+			changed = time.Now()
+			count.reset()
+		}
+		if moved || !idle || busy.IsZero() {
+			busy = time.Now()
+		}
+		done := rounds == 0
+		if rounds > 0 && time.Since(changed) >= indexLag {
+			n, err := count.look(ctx)
+			done = err == nil && n >= rounds
+		}
+		if done && time.Since(busy) >= settle {
 			return nil
 		}
 		if err := clock.Sleep(ctx, clock.System{}, step); err != nil {
@@ -117,6 +149,12 @@ func (w *World) report(ctx context.Context, c *bus.Conn, before int) (Report, er
 		Conflicts: v.Conflicts, NoopWrites: v.NoopWrites, Problems: v.Problems, EchoWrites: w.apiWrites() - before}
 	g, n := w.GHL.Stats(), w.Novi.Stats()
 	r.Reads, r.Writes, r.HTTP429 = Calls{g.Reads, n.Reads}, Calls{g.Writes, n.Writes}, g.HTTP429+n.HTTP429
+	if r.Kinds, err = kinds(ctx, c); err != nil {
+		return Report{}, err
+	}
+	for _, k := range r.Kinds {
+		r.Merges += k.Events["merged"]
+	}
 	status, err := streams.Status(ctx, c.JetStream())
 	if err != nil {
 		return Report{}, err
@@ -132,6 +170,47 @@ func (w *World) report(ctx context.Context, c *bus.Conn, before int) (Report, er
 	return r, nil
 }
 
+// kinds counts the events on CANONICAL.
+func kinds(ctx context.Context, c *bus.Conn) (map[canonical.Kind]*KindReport, error) {
+	out := map[canonical.Kind]*KindReport{}
+	deleted := map[canonical.CanonicalID]bool{}
+	kindOf := map[canonical.CanonicalID]canonical.Kind{}
+	err := c.Scan(ctx, streams.CANONICAL, streams.Entities(Tenant), time.Time{}, func(m bus.Stored) error {
+		subject, err := streams.Parse(m.Subject)
+		if err != nil {
+			return err
+		}
+		k := out[subject.Kind]
+		if k == nil {
+			k = &KindReport{Events: map[canonical.Op]int{}}
+			out[subject.Kind] = k
+		}
+		k.Events[subject.Op]++
+		if subject.Kind == canonical.KindTag {
+			return nil
+		}
+		e, err := canonical.DecodeEvent(m.Data)
+		if err != nil {
+			return fmt.Errorf("decode message %d of %s: %w", m.Seq, m.Stream, err)
+		}
+		for _, change := range e.Changes {
+			if change.Conflict != nil {
+				k.Conflicts++
+			}
+		}
+		deleted[e.ID()], kindOf[e.ID()] = e.Deleted(), subject.Kind
+		return nil
+	})
+	for id, kind := range kindOf {
+		if deleted[id] {
+			out[kind].Deleted++
+		} else {
+			out[kind].Entities++
+		}
+	}
+	return out, err
+}
+
 // Play is a run that ends: so many people arrive, the pipeline brings them
 // together, so many random changes are made at a pace, and when it has become
 // quiet the judge speaks.
@@ -145,9 +224,6 @@ type Play struct {
 	Between func(i int) error
 	// Start starts the broker and the stages; how is the caller's.
 	Start func() error
-	// Settle is how long nothing may happen before it counts as quiet; 0 means
-	// as long as it takes when everything works.
-	Settle time.Duration
 	// Limits is for the report.
 	Limits int
 }
@@ -160,9 +236,6 @@ const watch = 4 * time.Second
 func (w *World) Run(ctx context.Context, p Play) (Report, error) {
 	if p.Timeout == 0 {
 		p.Timeout = 10 * time.Minute
-	}
-	if p.Settle > 0 {
-		w.settle = p.Settle
 	}
 	began := time.Now()
 	ctx, cancel := context.WithTimeout(ctx, p.Timeout)
@@ -196,7 +269,7 @@ func (w *World) Run(ctx context.Context, p Play) (Report, error) {
 			return Report{}, err
 		}
 	}
-	if err := w.Quiet(ctx, c, w.settle); err != nil {
+	if err := w.quiet(ctx, c, w.settle, w.rounds); err != nil {
 		return Report{}, err
 	}
 	writes := w.apiWrites()
@@ -207,6 +280,6 @@ func (w *World) Run(ctx context.Context, p Play) (Report, error) {
 		return Report{}, err
 	}
 	r, err := w.report(ctx, c, writes)
-	r.Changes, r.Limits, r.DurationMS = p.Changes, p.Limits, time.Since(began).Milliseconds()
+	r.Changes, r.Limits, r.Faults, r.DurationMS = p.Changes, p.Limits, w.faults, time.Since(began).Milliseconds()
 	return r, err
 }

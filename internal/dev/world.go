@@ -20,6 +20,7 @@ import (
 	"github.com/causeway-sync/causeway/internal/ghlsim"
 	"github.com/causeway-sync/causeway/internal/mapping"
 	"github.com/causeway-sync/causeway/internal/novisim"
+	"github.com/causeway-sync/causeway/schemas/canonical"
 )
 
 // Tenant and Location name the one association of a World.
@@ -62,6 +63,8 @@ type Options struct {
 	Items bool
 	// CreateNovi is novi.create of the configuration; "" means always.
 	CreateNovi string
+	// Faults are what goes wrong at both systems, from the beginning.
+	Faults Faults
 }
 
 // World is the two simulated systems with their HTTP servers, and a
@@ -78,9 +81,14 @@ type World struct {
 	NATSAddr   string
 	Seed       int64
 
-	items  bool              // people write tasks and notes too
+	items  bool // people write tasks and notes too
+	faults Faults
 	http   map[string]string // health addresses by stage
 	settle time.Duration     // how long nothing may happen before it counts as quiet
+	// rounds is how often every walk and sweep has to have gone through
+	// everything after the last change, before it counts as quiet in the end.
+	rounds int
+	polled []canonical.System // the systems that are walked through again and again
 	stop   context.CancelFunc
 	g      *errgroup.Group
 }
@@ -100,15 +108,24 @@ func NewWorld(ctx context.Context, o Options) (*World, error) {
 	if err := os.MkdirAll(filepath.Join(o.Dir, "secrets"), 0o700); err != nil {
 		return nil, fmt.Errorf("data directory: %w", err)
 	}
-	w := &World{Dir: o.Dir, ConfigPath: filepath.Join(o.Dir, "causeway.yaml"), Seed: o.Seed, items: o.Items, http: map[string]string{}, settle: 1500 * time.Millisecond}
-	if o.NoWebhooks {
+	w := &World{Dir: o.Dir, ConfigPath: filepath.Join(o.Dir, "causeway.yaml"), Seed: o.Seed, items: o.Items, faults: o.Faults, http: map[string]string{}, settle: 1500 * time.Millisecond}
+	if o.NoWebhooks || o.Faults != NoFaults {
 		// A change is seen when the polls have come round and the search index
 		// has caught up.
 		w.settle += indexLag + 2*max(o.PollGHL, o.PollNovi)
 	}
-	if o.Items {
+	switch {
+	case o.Faults == AllFaults:
+		w.rounds = 3 // an item that could not be asked for is asked for after the next sweep
+	case o.NoWebhooks || o.Items || o.Faults != NoFaults:
 		// What has no webhook is seen by sweeps, what is gone by two of them.
-		w.settle += indexLag + 4*max(o.PollGHL, o.PollNovi)
+		w.rounds = 2
+	}
+	if o.PollGHL > 0 {
+		w.polled = append(w.polled, canonical.GHL)
+	}
+	if o.PollNovi > 0 {
+		w.polled = append(w.polled, canonical.Novi)
 	}
 	random := rand.New(rand.NewPCG(uint64(o.Seed), 0x776f726c64))
 	word := func() string { return fmt.Sprintf("%016x%016x", random.Uint64(), random.Uint64()) }
@@ -162,6 +179,7 @@ func NewWorld(ctx context.Context, o Options) (*World, error) {
 	}); err != nil {
 		return nil, err
 	}
+	w.setFaults(o.Faults)
 	runCtx, stop := context.WithCancel(context.WithoutCancel(ctx))
 	w.stop = stop
 	w.g, runCtx = errgroup.WithContext(runCtx)

@@ -76,6 +76,11 @@ func Contacts(tenant canonical.Tenant) string {
 	return "canonical.contact." + Token(string(tenant)) + ".>"
 }
 
+// EntitiesOf returns the filter for the events of a tenant's entities of kind.
+func EntitiesOf(kind canonical.Kind, tenant canonical.Tenant) string {
+	return subject("canonical", string(kind), string(tenant)) + ".>"
+}
+
 // Entities returns the filter for a tenant's events of all kinds, tags too; ""
 // is every tenant's.
 func Entities(tenant canonical.Tenant) string {

@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"slices"
 	"strings"
 	"text/tabwriter"
 	"time"
@@ -83,7 +84,7 @@ func checkMappings(out io.Writer, tenants []config.Tenant, samples map[canonical
 		s := samples[t.Name]
 		found := mapping.CheckLaws(t.Lens(), s)
 		if len(found) == 0 {
-			if _, err := fmt.Fprintf(out, "%s: %d fields hold, on awkward values, %d records and %d contacts\n", t.Name, len(t.Lens().Bindings), len(s.Records), len(s.Contacts)); err != nil {
+			if _, err := fmt.Fprintf(out, "%s: %d fields hold, on awkward values, %d records and %d entities\n", t.Name, bound(t.Lens()), len(s.Records), len(s.Contacts)+len(s.Items)); err != nil {
 				return err
 			}
 		}
@@ -100,12 +101,28 @@ func checkMappings(out io.Writer, tenants []config.Tenant, samples map[canonical
 	return nil
 }
 
+// bound is how many fields of all kinds a lens binds.
+func bound(l *mapping.Lens) int {
+	n := 0
+	for _, kind := range kinds {
+		n += len(l.BindingsOf(kind))
+	}
+	return n
+}
+
+// kinds are what has fields.
+var kinds = append([]canonical.Kind{canonical.KindContact}, canonical.Items()...)
+
 func printViolation(out io.Writer, tenant canonical.Tenant, v mapping.Violation, values bool) error {
 	said := map[mapping.Law]string{
 		mapping.PutGet: "what is written is not what is read back", mapping.GetPut: "putting back what was read changes it",
 		mapping.Readable: "can't be read", mapping.Writable: "can't be written",
 	}[v.Law]
-	line := fmt.Sprintf("%s: %s at %s: %s: %s", tenant, v.Field, v.System, said, v.Class)
+	field := v.Field
+	if v.Kind != canonical.KindContact {
+		field = string(v.Kind) + "." + field
+	}
+	line := fmt.Sprintf("%s: %s at %s: %s: %s", tenant, field, v.System, said, v.Class)
 	if v.Field == "" {
 		line = fmt.Sprintf("%s: %s: %s", tenant, v.Class, said)
 	}
@@ -121,9 +138,9 @@ func printViolation(out io.Writer, tenant canonical.Tenant, v mapping.Violation,
 	return err
 }
 
-// whole reports whether o shows a contact's record.
+// whole reports whether o shows a record of its kind.
 func whole(o observation.Observation) bool {
-	return o.Kind == canonical.KindContact && o.Via != observation.Notice && o.Via != observation.Intent && len(o.Record) > 0
+	return slices.Contains(kinds, o.Kind) && o.Via != observation.Notice && o.Via != observation.Intent && len(o.Record) > 0
 }
 
 func readSamples(path string) (map[canonical.Tenant]mapping.Samples, error) {
@@ -182,15 +199,24 @@ func samplesOf(ctx context.Context, conn *bus.Conn, tenant canonical.Tenant, sin
 	if err != nil {
 		return s, err
 	}
-	err = conn.Scan(ctx, streams.CANONICAL, streams.Contacts(tenant), since, func(m bus.Stored) error {
-		e, err := canonical.DecodeEvent(m.Data)
+	for _, kind := range kinds {
+		err := conn.Scan(ctx, streams.CANONICAL, streams.EntitiesOf(kind, tenant), since, func(m bus.Stored) error {
+			e, err := canonical.DecodeEvent(m.Data)
+			switch {
+			case err != nil:
+				return fmt.Errorf("decode message %d of %s: %w", m.Seq, m.Stream, err)
+			case kind == canonical.KindContact:
+				s.Contacts = keepLast(s.Contacts, e.Contact, last)
+			default:
+				s.Items = keepLast(s.Items, e, last)
+			}
+			return nil
+		})
 		if err != nil {
-			return fmt.Errorf("decode message %d of %s: %w", m.Seq, m.Stream, err)
+			return s, err
 		}
-		s.Contacts = keepLast(s.Contacts, e.Contact, last)
-		return nil
-	})
-	return s, err
+	}
+	return s, nil
 }
 
 // keepLast appends v to list and lets go of what comes before the last n.
@@ -201,8 +227,8 @@ func keepLast[T any](list []T, v T, n int) []T {
 
 type mappingShowCmd struct {
 	configured
-	Kind string `arg:"" optional:"" default:"contact" enum:"contact" help:"The kind: contact."`
-	JSON bool   `name:"json" help:"Print one JSON object a line."`
+	Kind canonical.Kind `arg:"" optional:"" default:"contact" enum:"contact,task,note,appointment" help:"The kind: contact, task, note or appointment."`
+	JSON bool           `name:"json" help:"Print one JSON object a line."`
 }
 
 // shownSide and shownField are a binding as it is printed.
@@ -215,6 +241,7 @@ type shownSide struct {
 
 type shownField struct {
 	Tenant    canonical.Tenant  `json:"tenant"`
+	Kind      canonical.Kind    `json:"kind"`
 	Field     string            `json:"field"`
 	GHL       shownSide         `json:"ghl"`
 	Novi      shownSide         `json:"novi"`
@@ -231,14 +258,14 @@ func (c *mappingShowCmd) Run() error {
 		return errors.New("there are several tenants: name one with --tenant")
 	}
 	for _, t := range tenants {
-		if err := showMapping(os.Stdout, t, c.JSON); err != nil {
+		if err := showMapping(os.Stdout, t, c.Kind, c.JSON); err != nil {
 			return err
 		}
 	}
 	return nil
 }
 
-func showMapping(out io.Writer, t config.Tenant, asJSON bool) error {
+func showMapping(out io.Writer, t config.Tenant, kind canonical.Kind, asJSON bool) error {
 	l, p := t.Lens(), t.Policy()
 	side := func(s mapping.Side) shownSide {
 		shown := shownSide{Path: s.Path, When: string(s.Write), Read: s.ReadExpr.String(), Write: s.WriteExpr.String()}
@@ -252,8 +279,8 @@ func showMapping(out io.Writer, t config.Tenant, asJSON bool) error {
 	if !asJSON {
 		_, _ = fmt.Fprintln(table, "FIELD\tGHL\tWRITE\tNOVI\tWRITE\tCONVERT\tAUTHORITY") // the error comes with Flush
 	}
-	for _, b := range l.Bindings {
-		f := shownField{Tenant: t.Name, Field: b.Field, GHL: side(b.GHL), Novi: side(b.Novi), Convert: b.Convert, Authority: b.Authority}
+	for _, b := range l.BindingsOf(kind) {
+		f := shownField{Tenant: t.Name, Kind: kind, Field: b.Field, GHL: side(b.GHL), Novi: side(b.Novi), Convert: b.Convert, Authority: b.Authority}
 		if asJSON {
 			if err := lines.Encode(f); err != nil {
 				return fmt.Errorf("print mapping: %w", err)
@@ -266,6 +293,11 @@ func showMapping(out io.Writer, t config.Tenant, asJSON bool) error {
 		return nil
 	}
 	if err := table.Flush(); err != nil {
+		return err
+	}
+	if kind != canonical.KindContact {
+		to := map[bool]string{true: "yes", false: "no"}
+		_, err := fmt.Fprintf(out, "\nwritten to GHL: %s; to Novi: %s, as activities of type %q\n", to[p.Syncs(kind, canonical.GHL)], to[p.Syncs(kind, canonical.Novi)], l.ActivityType(kind))
 		return err
 	}
 	field := "not written to Novi"

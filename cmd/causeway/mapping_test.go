@@ -50,12 +50,20 @@ func tenant(t *testing.T, text string) config.Tenant {
 }
 
 func TestMappingShow(t *testing.T) {
-	for name, asJSON := range map[string]bool{"show.golden": false, "show-json.golden": true} {
+	tests := []struct {
+		golden string
+		kind   canonical.Kind
+		asJSON bool
+	}{
+		{"show.golden", canonical.KindContact, false}, {"show-json.golden", canonical.KindContact, true},
+		{"show-task.golden", canonical.KindTask, false}, {"show-note.golden", canonical.KindNote, false}, {"show-appointment.golden", canonical.KindAppointment, false},
+	}
+	for _, tt := range tests {
 		var out strings.Builder
-		if err := showMapping(&out, tenant(t, tenantText), asJSON); err != nil {
+		if err := showMapping(&out, tenant(t, tenantText), tt.kind, tt.asJSON); err != nil {
 			t.Fatal(err)
 		}
-		file := filepath.Join("testdata", name)
+		file := filepath.Join("testdata", tt.golden)
 		if *update {
 			if err := os.WriteFile(file, []byte(out.String()), 0o600); err != nil {
 				t.Fatal(err)
@@ -95,9 +103,11 @@ func TestMappingCheck(t *testing.T) {
 		want        string // a part of what is printed
 		wantErr     bool
 	}{
-		{"it holds", "value + ' Chapter'", false, "guild: 24 fields hold, on awkward values, 1 records and 0 contacts", false},
+		{"it holds", "value + ' Chapter'", false, "guild: 40 fields hold, on awkward values, 1 records and 0 entities", false},
 		{"it does not", "value + ' Chap'", false, "guild: custom.chapter at novi: what is written is not what is read back: 1 characters: digits\n", true},
 		{"with the values", "value + ' Chap'", true, `"0" gives "0 Chap"`, true},
+		{"a task's", "value + ' Chapter'\"}}\n  task:\n    fields:\n      title: {ghl: title, novi: {path: Subject, read: \"value + '!'", false,
+			"guild: task.title at novi: what is written is not what is read back: ", true},
 		{"putting back", "value + ' Chap'", true, `custom.chapter at novi: putting back what was read changes it: 4 characters: letters: "Jura" gives "Jura Chap"`, true},
 	}
 	for _, tt := range tests {

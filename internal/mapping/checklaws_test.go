@@ -119,13 +119,19 @@ func TestCheckLawsFinds(t *testing.T) {
 		{"a write without its read", custom(both + `{path: "custom:X", write: "'x-' + value"}`), []string{"custom.x novi put_get"}},
 		{"a read that loses", custom(both + `{path: "custom:X", read: "value.lowerAscii()"}`), []string{"custom.x novi put_get"}},
 		{"a write that fails", custom(both + `{path: "custom:X", write: "value.split(' ')[1]"}`), []string{"custom.x novi put_get", "custom.x novi writable"}},
+		{"a task's write without its read", `task: {fields: {body: {ghl: body, novi: {path: Notes, write: "'- ' + value"}}}}`, []string{"task.body novi put_get"}},
+		{"a note's read that fails", `note: {fields: {title: {ghl: {path: title, read: "value.split(' ')[1]"}, novi: Subject}}}`, []string{"note.title ghl put_get"}},
 		{"a table refuses", custom(both + `"custom:X", convert: enum, enum: {ghl: {yes: "Y"}, novi: {yes: "no"}}`), nil},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
 			var got []string
 			for _, v := range mapping.CheckLaws(mustBuild(t, tt.own), mapping.Samples{}) {
-				got = append(got, fmt.Sprintf("%s %s %s", v.Field, v.System, v.Law))
+				field := v.Field
+				if v.Kind != canonical.KindContact {
+					field = string(v.Kind) + "." + field
+				}
+				got = append(got, fmt.Sprintf("%s %s %s", field, v.System, v.Law))
 			}
 			slices.Sort(got)
 			if d := cmp.Diff(tt.want, got); d != "" {
@@ -153,6 +159,26 @@ func TestCheckLawsFinds(t *testing.T) {
 			t.Errorf("got %+v", v)
 		}
 	})
+}
+
+// TestCheckLawsReadsItems tries the values and the records of the samples.
+func TestCheckLawsReadsItems(t *testing.T) {
+	l := mustBuild(t, `task: {fields: {title: {ghl: {path: title, read: "value == 'again' ? 'and again' : value"}, novi: Subject}}}`)
+	if got := mapping.CheckLaws(l, mapping.Samples{}); len(got) > 0 {
+		t.Fatalf("got %+v", got)
+	}
+	e := canonical.NewEvent(canonical.KindTask, "e")
+	e.SetField("title", "again")
+	record := observation.Observation{System: canonical.GHL, Kind: canonical.KindTask, Endpoint: observation.GHLTaskGet, Record: []byte(`{"title":"again"}`)}
+	for name, s := range map[string]mapping.Samples{"value": {Items: []canonical.Event{e}}, "record": {Records: []observation.Observation{record, {System: canonical.GHL, Kind: canonical.KindNote, Record: []byte(`[]`)}}}} {
+		got := mapping.CheckLaws(l, s)
+		if name == "value" && (len(got) != 1 || got[0].Law != mapping.PutGet || got[0].Kind != canonical.KindTask || got[0].Got != "and again") {
+			t.Errorf("%s: got %+v", name, got)
+		}
+		if name == "record" && (len(got) != 1 || got[0].Law != mapping.Readable || got[0].Kind != canonical.KindNote) {
+			t.Errorf("%s: got %+v", name, got)
+		}
+	}
 }
 
 func TestConverters(t *testing.T) {
@@ -238,6 +264,20 @@ func TestBuildErrors(t *testing.T) {
 		{"deep path", custom(`novi: A.B.C`), "contact.fields.custom.x: novi: "},
 		{"dotted ghl path", custom(`ghl: a.b`), "contact.fields.custom.x: ghl: "},
 		{"custom without a name", custom(`ghl: "custom:"`), "contact.fields.custom.x: ghl: "},
+		{"unknown field of a task", `task: {fields: {nose: {ghl: nose}}}`, `task.fields.nose: "nose" is no field of a canonical task`},
+		{"a task's field nowhere", `task: {fields: {title: {}}}`, "task.fields.title: it is bound to neither system"},
+		{"a contact's converter", `note: {fields: {title: {ghl: title, convert: dnd}}}`, "note.fields.title: convert: "},
+		{"done as text", `task: {fields: {completed: {ghl: completed}}}`, "task.fields.completed: convert: "},
+		{"a title as a flag", `task: {fields: {title: {ghl: title, convert: bool}}}`, "task.fields.title: convert: "},
+		{"an opt-out of a task", `task: {fields: {completed: {ghl: completed, convert: bool, authority: opt_out}}}`, "task.fields.completed: authority: "},
+		{"a custom field of a task", `task: {fields: {title: {ghl: "custom:contact.x"}}}`, "task.fields.title: ghl: only contacts"},
+		{"a task's dotted path", `task: {fields: {title: {ghl: a.b}}}`, "task.fields.title: ghl: "},
+		{"two writers of a task", `task: {fields: {body: {novi: Subject}}}`, "task.fields.title: body writes there too"},
+		{"the contact of a task", `task: {fields: {title: {ghl: {path: title, write: "value + contact.email"}}}}`, "task.fields.title.ghl.write: at "},
+		{"CEL on a user", `task: {fields: {assignee: {ghl: {path: assignedTo, read: value}, convert: user}}}`, "task.fields.assignee: ghl: "},
+		{"an appointment's field to GHL", `appointment: {fields: {title: {ghl: title, ghl_write: create}}}`, "appointment.fields.title.ghl_write: "},
+		{"an appointment by Novi", `appointment: {fields: {title: {ghl: title, authority: newest}}}`, "appointment.fields.title.authority: "},
+		{"a summary that is read", `appointment: {fields: {summary: {ghl: notes}}}`, "appointment.fields.summary: ghl: "},
 		{"two writers", custom(`ghl: firstName`), "contact.fields.first_name: custom.x writes there too"},
 		{"the tags' field", custom(`novi: "custom:GHL Tags"`), "contact.fields.custom.x: tags writes there too"},
 		{"enum without a table", custom(`ghl: a, convert: enum`), "contact.fields.custom.x.enum: "},

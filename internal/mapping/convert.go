@@ -23,6 +23,8 @@ func (l *Lens) Normalize(c Convert, s string) string {
 		return l.phone(s)
 	case Date:
 		return date(s)
+	case Instant:
+		return instant(s)
 	case Country:
 		if len(s) == 2 {
 			return strings.ToUpper(s)

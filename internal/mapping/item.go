@@ -17,41 +17,12 @@ var ActivityTypes = map[canonical.Kind]string{
 	canonical.KindTask: "Task", canonical.KindNote: "Note", canonical.KindAppointment: "Meeting",
 }
 
-// ItemBindings say where the fields of tasks, notes and appointments live
-// (dossiers GHL §3.7 to §3.11, Novi §5.2). An appointment is GHL's: what is
-// changed in its mirror is put back.
-var ItemBindings = map[canonical.Kind][]Binding{
-	canonical.KindTask: {
-		{Field: "title", Convert: Text, GHL: Side{Path: "title", Write: Always}, Novi: Side{Path: "Subject", Write: Always}},
-		{Field: "body", Convert: Rich, GHL: Side{Path: "body", Write: Always}, Novi: Side{Path: "Notes", Write: Always}},
-		{Field: "due", Convert: Instant, GHL: Side{Path: "dueDate", Write: Always}, Novi: Side{Path: "Date", Write: Always}},
-		{Field: "completed", Convert: Bool, GHL: Side{Path: "completed", Write: Always}, Novi: Side{Path: "TaskComplete", Write: Always}},
-		{Field: "assignee", Convert: User, GHL: Side{Path: "assignedTo", Write: Always}, Novi: Side{Path: "AssignedToMemberUniqueId", Write: Always}},
-	},
-	canonical.KindNote: {
-		{Field: "title", Convert: Text, GHL: Side{Path: "title", Write: Always}, Novi: Side{Path: "Subject", Write: Always}},
-		{Field: "body", Convert: Rich, GHL: Side{Path: "body", Write: Always}, Novi: Side{Path: "Notes", Write: Always}},
-		{Field: "author", Convert: User, GHL: Side{Path: "userId", Write: OnCreate}},
-		{Field: "written", Convert: Instant, GHL: Side{Path: "dateAdded"}, Novi: Side{Path: "Date", Write: OnCreate}},
-	},
-	canonical.KindAppointment: {
-		{Field: "title", Convert: Text, Authority: ByGHL, GHL: Side{Path: "title"}, Novi: Side{Path: "Subject", Write: Always}},
-		{Field: "notes", Convert: Rich, Authority: ByGHL, GHL: Side{Path: "notes"}},
-		{Field: "start", Convert: Instant, Authority: ByGHL, GHL: Side{Path: "startTime"}, Novi: Side{Path: "Date", Write: Always}},
-		{Field: "end", Convert: Instant, Authority: ByGHL, GHL: Side{Path: "endTime"}},
-		{Field: "status", Convert: Text, Authority: ByGHL, GHL: Side{Path: "appointmentStatus"}},
-		{Field: "place", Convert: Text, Authority: ByGHL, GHL: Side{Path: "address"}},
-		// What Novi has no field for is written out.
-		{Field: "summary", Convert: Rich, Authority: ByGHL, Novi: Side{Path: "Notes", Write: Always}},
-	},
-}
-
-// itemBindings returns the bindings of a kind other than contact.
-func (l *Lens) itemBindings(kind canonical.Kind) []Binding {
-	if l.Items != nil {
-		return l.Items[kind]
+// BindingsOf returns the bindings of a kind, sorted by field.
+func (l *Lens) BindingsOf(kind canonical.Kind) []Binding {
+	if kind == canonical.KindContact {
+		return l.Bindings
 	}
-	return ItemBindings[kind]
+	return l.Items[kind]
 }
 
 // ActivityType returns the Novi activity type that kind is kept as.
@@ -67,7 +38,7 @@ func (l *Lens) BindingOf(kind canonical.Kind, field string) (Binding, bool) {
 	if kind == canonical.KindContact {
 		return l.Binding(field)
 	}
-	for _, b := range l.itemBindings(kind) {
+	for _, b := range l.BindingsOf(kind) {
 		if b.Field == field {
 			return b, true
 		}
@@ -109,7 +80,7 @@ func (l *Lens) ProjectEvent(e canonical.Event, system canonical.System, create b
 		return l.Project(e.Contact, system, create)
 	}
 	p := Projection{Fields: map[string]string{}}
-	for _, b := range l.itemBindings(kind) {
+	for _, b := range l.BindingsOf(kind) {
 		w := b.Side(system).Write
 		if w != Always && (!create || w != OnCreate) {
 			continue
@@ -120,21 +91,42 @@ func (l *Lens) ProjectEvent(e canonical.Event, system canonical.System, create b
 				continue // somebody whom the system doesn't know stays unnamed
 			}
 		}
+		if l.noTitle(b, system, kind, value) {
+			value = "" // spelled so, it would be read as none
+		}
 		p.Fields[b.Field] = value
 	}
 	return p
 }
 
-func (l *Lens) userAt(system canonical.System, name string) (string, bool) {
+// userAt returns what system calls the user of our name, if it knows them.
+func (l *Lens) userAt(system canonical.System, name string) (theirs string, known bool) {
 	if l.Users == nil {
 		return "", false
 	}
-	return l.Users.at(system).write(name)
+	theirs, known = l.Users.at(system).theirs[name]
+	return theirs, known
+}
+
+// userOf returns our name of the user whom system calls theirs, if it is in
+// the table.
+func (l *Lens) userOf(system canonical.System, theirs string) (name string, known bool) {
+	if l.Users == nil {
+		return "", false
+	}
+	name, known = l.Users.at(system).ours[theirs]
+	return name, known
 }
 
 // noSubject is what Novi's required Subject holds for an item without a title:
 // the name of its type, which Novi's pages fill in too (dossier Novi §5.2).
 func (l *Lens) noSubject(kind canonical.Kind) string { return l.ActivityType(kind) }
+
+// noTitle reports whether value is what b's side shows for an item that has no
+// title.
+func (l *Lens) noTitle(b Binding, system canonical.System, kind canonical.Kind, value string) bool {
+	return system == canonical.Novi && b.Novi.Path == "Subject" && value == l.noSubject(kind)
+}
 
 func (l *Lens) showItem(o observation.Observation, record map[string]json.RawMessage) (Shown, error) {
 	s := Shown{Fields: map[string]string{}, Parent: o.Parent}
@@ -145,7 +137,7 @@ func (l *Lens) showItem(o observation.Observation, record map[string]json.RawMes
 			}
 		}
 	}
-	bindings := l.itemBindings(o.Kind)
+	bindings := l.BindingsOf(o.Kind)
 	if bindings == nil {
 		return Shown{}, fmt.Errorf("read %s record: no mapping for kind %q", o.Endpoint, o.Kind)
 	}
@@ -154,28 +146,25 @@ func (l *Lens) showItem(o observation.Observation, record map[string]json.RawMes
 		if path == "" {
 			continue
 		}
-		raw, there := record[path]
-		if o.System == canonical.Novi && !there {
+		top, _, _ := strings.Cut(path, ".")
+		if _, there := record[top]; o.System == canonical.Novi && !there {
 			continue // hidden from this key: it says nothing
 		}
-		value := text(raw)
-		switch {
-		case b.Convert == Instant:
-			value = instant(value)
-		case b.Convert == User:
-			theirs := value
-			if value = ""; theirs != "" {
-				if l.Users == nil || l.Users.at(o.System).read(theirs) == theirs {
-					continue // nobody that we know: it says nothing of who it is to us
-				}
-				value = l.Users.at(o.System).read(theirs)
+		raw := dig(record, path)
+		if b.Convert == User {
+			theirs := text(raw)
+			name, known := l.userOf(o.System, theirs)
+			if known || theirs == "" { // of somebody else it doesn't say who it is to us
+				s.Fields[b.Field] = name
 			}
-		case b.Convert == Rich:
-			value = strings.TrimSpace(value)
-		case o.System == canonical.Novi && path == "Subject" && value == l.noSubject(o.Kind):
+			continue
+		}
+		value, err := l.read(b, o.System, raw)
+		if err != nil {
+			return Shown{}, err
+		}
+		if l.noTitle(b, o.System, o.Kind, value) {
 			value = ""
-		default:
-			value = l.Normalize(b.Convert, value)
 		}
 		s.Fields[b.Field] = value
 	}
@@ -195,10 +184,12 @@ func instant(s string) string {
 }
 
 // GHLItemBody returns the body of a GHL create or update of a task or a note
-// that sets the given fields.
-func (l *Lens) GHLItemBody(kind canonical.Kind, fields map[string]string) map[string]any {
+// that sets the given fields. A value that has no spelling here (an expression
+// fails on it, or a table gives it another meaning) is an error that names the
+// field.
+func (l *Lens) GHLItemBody(kind canonical.Kind, fields map[string]string) (map[string]any, error) {
 	body := map[string]any{}
-	for _, b := range l.itemBindings(kind) {
+	for _, b := range l.BindingsOf(kind) {
 		value, ok := fields[b.Field]
 		if !ok || b.GHL.Path == "" || b.GHL.Write == Never {
 			continue
@@ -208,27 +199,32 @@ func (l *Lens) GHLItemBody(kind canonical.Kind, fields map[string]string) map[st
 			body[b.GHL.Path] = value == "true"
 		case b.Convert == User:
 			body[b.GHL.Path] = nil
-			if theirs, known := l.userAt(canonical.GHL, value); known && value != "" {
+			if theirs, known := l.userAt(canonical.GHL, value); known {
 				body[b.GHL.Path] = theirs
 			}
 		case b.Convert == Instant && value == "":
 			// GHL wants a due date; that there is none is not written.
 		default:
-			body[b.GHL.Path] = value
+			spelled, err := l.spell(b, canonical.GHL, value)
+			if err != nil {
+				return nil, err
+			}
+			body[b.GHL.Path] = spelled
 		}
 	}
-	return body
+	return body, nil
 }
 
 // NoviItemOverlay returns raw, a whole activity as it was just read (or the
 // beginning of a new one), with the given fields set. Every other key is kept
-// verbatim: a PUT replaces the whole activity (dossier Novi §3.4).
+// verbatim: a PUT replaces the whole activity (dossier Novi §3.4). A value that
+// has no spelling here is an error that names the field.
 func (l *Lens) NoviItemOverlay(kind canonical.Kind, raw json.RawMessage, fields map[string]string) (json.RawMessage, error) {
 	var record map[string]json.RawMessage
 	if err := json.Unmarshal(raw, &record); err != nil || record == nil {
 		return nil, fmt.Errorf("overlay novi activity: not a JSON object")
 	}
-	for _, b := range l.itemBindings(kind) {
+	for _, b := range l.BindingsOf(kind) {
 		value, ok := fields[b.Field]
 		if !ok || b.Novi.Path == "" || b.Novi.Write == Never {
 			continue
@@ -247,7 +243,11 @@ func (l *Lens) NoviItemOverlay(kind canonical.Kind, raw json.RawMessage, fields 
 		case b.Novi.Path == "Subject" && value == "":
 			record[b.Novi.Path] = jsonText(l.noSubject(kind))
 		default:
-			record[b.Novi.Path] = jsonText(value)
+			spelled, err := l.spell(b, canonical.Novi, value)
+			if err != nil {
+				return nil, fmt.Errorf("overlay novi activity: %w", err)
+			}
+			record[b.Novi.Path] = jsonText(spelled)
 		}
 	}
 	return json.Marshal(record)

@@ -1,6 +1,7 @@
 package mapping_test
 
 import (
+	"strings"
 	"testing"
 
 	"github.com/goccy/go-json"
@@ -44,7 +45,11 @@ func TestWhatIsPutIsGot(t *testing.T) {
 			}
 			for _, system := range []canonical.System{canonical.GHL, canonical.Novi} {
 				want := l.ProjectEvent(e, system, true).Fields
-				raw, err := json.Marshal(l.GHLItemBody(kind, want))
+				body, err := l.GHLItemBody(kind, want)
+				if err != nil {
+					t.Fatal(err)
+				}
+				raw, err := json.Marshal(body)
 				if system == canonical.Novi {
 					raw, err = l.NoviItemOverlay(kind, json.RawMessage(`{"Kept":7,"MemberUniqueId":"m1"}`), want)
 				}
@@ -128,5 +133,87 @@ func TestAppointmentInWords(t *testing.T) {
 	}
 	if len(userLens(t).ProjectEvent(e, canonical.GHL, true).Fields) != 0 {
 		t.Error("an appointment is written to GHL")
+	}
+}
+
+// TestOwnItemFields lays a tenant's own fields over the template's.
+func TestOwnItemFields(t *testing.T) {
+	l := mustBuild(t, `{users: [{name: ada, ghl: u1, novi: n1}], task: {fields: {
+title: {ghl: title, novi: {path: Subject, read: "value.replace('[GHL] ', '')", write: "'[GHL] ' + value"}},
+body: {ghl: body, novi: Notes, convert: html, html: novi, authority: longest}, assignee: null, due: {ghl: dueDate, convert: instant, ghl_write: create}}}}`)
+	e := canonical.NewEvent(canonical.KindTask, "e")
+	for f, v := range map[string]string{"title": "Call", "body": "a\n<b", "due": "2027-02-01T17:00:00Z", "assignee": "ada"} {
+		e.SetField(f, v)
+	}
+	fields := l.ProjectEvent(e, canonical.Novi, true).Fields
+	raw, err := l.NoviItemOverlay(canonical.KindTask, json.RawMessage(`{}`), fields)
+	if want := `{"Notes":"a\u003cbr\u003e\u0026lt;b","Subject":"[GHL] Call","TaskComplete":false,"TaskCompletedDate":null}`; err != nil || string(raw) != want {
+		t.Errorf("got %s, %v, want %s", raw, err, want)
+	}
+	shown, err := l.Show(observation.Observation{System: canonical.Novi, Kind: canonical.KindTask, Record: raw})
+	if err != nil || shown.Fields["title"] != "Call" || shown.Fields["body"] != "a\n<b" {
+		t.Errorf("got %+v, %v", shown, err)
+	}
+	if _, bound := l.BindingOf(canonical.KindTask, "assignee"); bound {
+		t.Error("a field that was taken away is there")
+	}
+	if l.AuthorityOf(canonical.KindTask, "body") != mapping.Longest || l.AuthorityOf(canonical.KindAppointment, "title") != mapping.ByGHL {
+		t.Error("the authority is not what was said")
+	}
+	if update := l.ProjectEvent(e, canonical.GHL, false).Fields; update["title"] != "Call" || len(update) != 3 {
+		t.Errorf("an update of GHL has %v", update)
+	}
+}
+
+// TestWhatStandsForNothing: a title that a system would read as none is written
+// as none, and somebody who has left the table of users as nobody.
+func TestWhatStandsForNothing(t *testing.T) {
+	e := canonical.NewEvent(canonical.KindTask, "e")
+	e.SetField("title", "Task")
+	e.SetField("assignee", "zoe")
+	p := userLens(t).ProjectEvent(e, canonical.Novi, true)
+	if title, ok := p.Fields["title"]; title != "" || !ok {
+		t.Errorf("got title %q", title)
+	}
+	if who, ok := p.Fields["assignee"]; ok {
+		t.Errorf("got assignee %q", who)
+	}
+	if p := userLens(t).ProjectEvent(e, canonical.GHL, true); p.Fields["title"] != "Task" {
+		t.Errorf("at GHL: got title %q", p.Fields["title"])
+	}
+}
+
+func TestAValueWithoutASpelling(t *testing.T) {
+	l := mustBuild(t, `task: {fields: {title: {ghl: {path: title, write: "value.split(' ')[1]"}, novi: {path: Subject, write: "value.split(' ')[1]"}}}}`)
+	fields := map[string]string{"title": "secret"}
+	_, ghlErr := l.GHLItemBody(canonical.KindTask, fields)
+	_, noviErr := l.NoviItemOverlay(canonical.KindTask, json.RawMessage(`{}`), fields)
+	for _, err := range []error{ghlErr, noviErr} {
+		if err == nil || !strings.Contains(err.Error(), "write title to ") || strings.Contains(err.Error(), "secret") {
+			t.Errorf("got %v", err)
+		}
+	}
+}
+
+func BenchmarkShowItem(b *testing.B) {
+	o := observation.Observation{System: canonical.Novi, Kind: canonical.KindTask, Record: []byte(`{"UniqueID":"a1","ActivityType":"Task","Subject":"Call about dues","Notes":"She asked for <b>two</b> forms.","Date":"2027-02-01T17:00:00Z","TaskComplete":false,"TaskCompletedDate":null,"AssignedToMemberUniqueId":"n1","MemberUniqueId":"m1","LastUpdatedDate":"2026-11-01T08:00:00Z"}`)}
+	l := userLens(b)
+	b.ReportAllocs()
+	for b.Loop() {
+		if _, err := l.Show(o); err != nil {
+			b.Fatal(err)
+		}
+	}
+}
+
+func BenchmarkProjectItem(b *testing.B) {
+	e := canonical.NewEvent(canonical.KindTask, "e")
+	for f, v := range map[string]string{"title": "Call", "body": "x", "due": "2027-02-01T17:00:00Z", "assignee": "ada"} {
+		e.SetField(f, v)
+	}
+	l := userLens(b)
+	b.ReportAllocs()
+	for b.Loop() {
+		l.ProjectEvent(e, canonical.Novi, true)
 	}
 }

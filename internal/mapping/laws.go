@@ -19,6 +19,7 @@ import (
 // nature.
 type Samples struct {
 	Contacts []canonical.Contact
+	Items    []canonical.Event         // tasks, notes and appointments
 	Records  []observation.Observation // those that show a record whole
 }
 
@@ -35,6 +36,7 @@ const (
 
 // Violation is a value for which a law doesn't hold.
 type Violation struct {
+	Kind   canonical.Kind   `json:"kind"`
 	Field  string           `json:"field"`
 	System canonical.System `json:"system"`
 	Law    Law              `json:"law"`
@@ -60,70 +62,115 @@ var awkward = []string{
 // each field, system and law, and nothing if all is well. A value that a table
 // refuses is no violation: it is not written.
 func CheckLaws(l *Lens, s Samples) []Violation {
-	k := lawCheck{lens: l, values: map[string]map[string]bool{}, seen: map[Violation]bool{}}
+	k := lawCheck{lens: l, values: map[kindField]map[string]bool{}, seen: map[Violation]bool{}}
 	for _, c := range s.Contacts {
 		for _, b := range l.Bindings {
-			k.value(b, c.Field(b.Field))
+			k.value(canonical.KindContact, b, c.Field(b.Field))
+		}
+	}
+	for _, e := range s.Items {
+		for _, b := range l.BindingsOf(e.Kind()) {
+			k.value(e.Kind(), b, e.Field(b.Field))
 		}
 	}
 	for _, o := range s.Records {
 		shown, err := l.Show(o)
 		if err != nil {
-			k.add(Violation{System: o.System, Law: Readable, Class: "a record of " + o.Endpoint, Problem: err.Error()})
+			k.add(Violation{Kind: o.Kind, System: o.System, Law: Readable, Class: "a record of " + o.Endpoint, Problem: err.Error()})
 			continue
 		}
 		if shown.Skip != "" {
 			continue
 		}
 		for f, v := range shown.Fields {
-			if b, ok := l.Binding(f); ok {
-				k.value(b, v)
+			if b, ok := l.BindingOf(kindOf(o), f); ok {
+				k.value(kindOf(o), b, v)
 			}
 		}
 		k.getPut(o, shown)
 	}
-	for _, b := range l.Bindings {
-		for _, v := range awkward {
-			k.value(b, l.Normalize(b.Convert, v))
-		}
-		for _, p := range []*pairs{b.GHL.values, b.Novi.values} {
-			if p != nil {
-				for our, their := range p.theirs {
-					k.value(b, our)
-					k.value(b, their)
-				}
-			}
-		}
-		// The shortest first: it says most as a counterexample.
-		byLength := func(a, b string) int { return cmp.Or(len(a)-len(b), strings.Compare(a, b)) }
-		for _, v := range slices.SortedFunc(maps.Keys(k.values[b.Field]), byLength) {
-			for _, system := range []canonical.System{canonical.GHL, canonical.Novi} {
-				if b.Side(system).Write != Never {
-					k.putGet(b, system, v)
-				}
-			}
+	for _, kind := range append([]canonical.Kind{canonical.KindContact}, canonical.Items()...) {
+		for _, b := range l.BindingsOf(kind) {
+			k.binding(kind, b)
 		}
 	}
 	k.tags()
 	return k.found
 }
 
+// kindOf is o's kind; an observation that doesn't say it is of a contact.
+func kindOf(o observation.Observation) canonical.Kind {
+	return cmp.Or(o.Kind, canonical.KindContact)
+}
+
+// binding tries b on what there is for it.
+func (k *lawCheck) binding(kind canonical.Kind, b Binding) {
+	for _, v := range awkward {
+		k.value(kind, b, k.lens.Normalize(b.Convert, v))
+	}
+	tables := []*pairs{b.GHL.values, b.Novi.values}
+	if b.Convert == User && k.lens.Users != nil {
+		tables = []*pairs{k.lens.Users.ghl, k.lens.Users.novi}
+	}
+	for _, p := range tables {
+		if p != nil {
+			for our, their := range p.theirs {
+				k.value(kind, b, our)
+				k.value(kind, b, their)
+			}
+		}
+	}
+	// The shortest first: it says most as a counterexample.
+	byLength := func(a, b string) int { return cmp.Or(len(a)-len(b), strings.Compare(a, b)) }
+	for _, v := range slices.SortedFunc(maps.Keys(k.values[kindField{kind, b.Field}]), byLength) {
+		for _, system := range []canonical.System{canonical.GHL, canonical.Novi} {
+			if b.Side(system).Write != Never && k.written(kind, b, system, v) {
+				k.putGet(kind, b, system, v)
+			}
+		}
+	}
+}
+
+// written reports whether a projection can hold v: somebody whom a system
+// doesn't know is not named there, a title that stands for none is none, and a
+// flag is yes or no.
+func (k *lawCheck) written(kind canonical.Kind, b Binding, system canonical.System, v string) bool {
+	switch {
+	case b.Convert == User:
+		_, known := k.lens.userAt(system, v)
+		return known || v == ""
+	case k.lens.noTitle(b, system, kind, v):
+		return false
+	case kind == canonical.KindAppointment && b.Field == "summary":
+		return false // it is made of the others, and not read back
+	}
+	return true
+}
+
+// kindField names a field of a kind.
+type kindField struct {
+	kind  canonical.Kind
+	field string
+}
+
 type lawCheck struct {
 	lens   *Lens
-	values map[string]map[string]bool // by field
+	values map[kindField]map[string]bool
 	found  []Violation
 	seen   map[Violation]bool
 }
 
-func (k *lawCheck) value(b Binding, v string) {
-	if k.values[b.Field] == nil {
-		k.values[b.Field] = map[string]bool{}
+func (k *lawCheck) value(kind canonical.Kind, b Binding, v string) {
+	at := kindField{kind, b.Field}
+	if k.values[at] == nil {
+		k.values[at] = map[string]bool{}
 	}
-	k.values[b.Field][v] = true
+	k.values[at][v] = true
 }
 
 func (k *lawCheck) add(v Violation) {
-	key := Violation{Field: v.Field, System: v.System, Law: v.Law}
+	v.Kind = cmp.Or(v.Kind, canonical.KindContact)
+	key := Violation{Kind: v.Kind, Field: v.Field, System: v.System, Law: v.Law}
 	if v.Law == Readable {
 		key.Problem = v.Problem
 	}
@@ -134,8 +181,8 @@ func (k *lawCheck) add(v Violation) {
 }
 
 // putGet writes v to an empty record and reads it back.
-func (k *lawCheck) putGet(b Binding, system canonical.System, v string) {
-	out := Violation{Field: b.Field, System: system, Law: PutGet, Class: class(v), Put: v}
+func (k *lawCheck) putGet(kind canonical.Kind, b Binding, system canonical.System, v string) {
+	out := Violation{Kind: kind, Field: b.Field, System: system, Law: PutGet, Class: class(v), Put: v}
 	if _, err := k.lens.spell(b, system, v); err != nil {
 		if side := b.Side(system); side.values == nil || side.WriteExpr != nil {
 			out.Law, out.Problem = Writable, err.Error()
@@ -143,7 +190,7 @@ func (k *lawCheck) putGet(b Binding, system canonical.System, v string) {
 		}
 		return
 	}
-	shown, err := k.put(k.empty(system), map[string]string{b.Field: v}, nil)
+	shown, err := k.put(k.empty(kind, system), map[string]string{b.Field: v}, nil)
 	if err != nil {
 		out.Problem = err.Error()
 		k.add(out)
@@ -158,7 +205,7 @@ func (k *lawCheck) putGet(b Binding, system canonical.System, v string) {
 func (k *lawCheck) getPut(o observation.Observation, before Shown) {
 	fields := map[string]string{}
 	for f, v := range before.Fields {
-		if b, _ := k.lens.Binding(f); b.Side(o.System).Write != Never {
+		if b, _ := k.lens.BindingOf(kindOf(o), f); b.Side(o.System).Write != Never {
 			fields[f] = v
 		}
 	}
@@ -168,12 +215,12 @@ func (k *lawCheck) getPut(o observation.Observation, before Shown) {
 	}
 	after, err := k.put(o, fields, tags)
 	if err != nil {
-		k.add(Violation{System: o.System, Law: GetPut, Class: "a record of " + o.Endpoint, Problem: err.Error()})
+		k.add(Violation{Kind: o.Kind, System: o.System, Law: GetPut, Class: "a record of " + o.Endpoint, Problem: err.Error()})
 		return
 	}
 	for _, f := range slices.Sorted(maps.Keys(before.Fields)) {
 		if was, is := before.Fields[f], after.Fields[f]; was != is {
-			k.add(Violation{Field: f, System: o.System, Law: GetPut, Class: class(was), Put: was, Got: is})
+			k.add(Violation{Kind: o.Kind, Field: f, System: o.System, Law: GetPut, Class: class(was), Put: was, Got: is})
 		}
 	}
 	if before.Tagged && !slices.Equal(before.Tags, after.Tags) {
@@ -194,14 +241,24 @@ func (k *lawCheck) tags() {
 	}
 	slices.Sort(tags)
 	tags = slices.Compact(tags)
-	shown, err := k.put(k.empty(canonical.Novi), nil, &tags)
+	shown, err := k.put(k.empty(canonical.KindContact, canonical.Novi), nil, &tags)
 	if err != nil || !slices.Equal(shown.Tags, tags) {
 		k.add(Violation{Field: "tags", System: canonical.Novi, Law: PutGet, Class: "tags", Put: JoinList(tags), Got: JoinList(shown.Tags)})
 	}
 }
 
 // empty is a record that shows every field that the lens has a path for.
-func (k *lawCheck) empty(system canonical.System) observation.Observation {
+func (k *lawCheck) empty(kind canonical.Kind, system canonical.System) observation.Observation {
+	if kind != canonical.KindContact {
+		record := map[string]any{}
+		for _, b := range k.lens.BindingsOf(kind) {
+			if top, _, _ := strings.Cut(b.Side(system).Path, "."); top != "" {
+				record[top] = nil
+			}
+		}
+		encoded, _ := json.Marshal(record) // nulls encode
+		return observation.Observation{System: system, Kind: kind, Record: encoded}
+	}
 	if system == canonical.GHL {
 		names := map[string]string{}
 		for _, b := range k.lens.Bindings {
@@ -226,15 +283,33 @@ func (k *lawCheck) empty(system canonical.System) observation.Observation {
 // fields and tags have been written to it.
 func (k *lawCheck) put(o observation.Observation, fields map[string]string, tags *[]string) (Shown, error) {
 	var err error
-	if o.System == canonical.GHL {
+	switch kind := kindOf(o); {
+	case kind != canonical.KindContact && o.System == canonical.GHL:
+		o.Record, err = k.putGHLItem(o, fields)
+	case kind != canonical.KindContact:
+		o.Record, err = k.lens.NoviItemOverlay(kind, o.Record, fields)
+	case o.System == canonical.GHL:
 		o.Record, err = k.putGHL(o, fields)
-	} else {
+	default:
 		o.Record, err = k.lens.NoviOverlay(o.Record, fields, tags)
 	}
 	if err != nil {
 		return Shown{}, err
 	}
 	return k.lens.Show(o)
+}
+
+func (k *lawCheck) putGHLItem(o observation.Observation, fields map[string]string) (json.RawMessage, error) {
+	body, err := k.lens.GHLItemBody(o.Kind, fields)
+	if err != nil {
+		return nil, err
+	}
+	var record map[string]any
+	if decodeNumbers(o.Record, &record) != nil {
+		return nil, fmt.Errorf("not a JSON object")
+	}
+	maps.Copy(record, body)
+	return json.Marshal(record)
 }
 
 func (k *lawCheck) putGHL(o observation.Observation, fields map[string]string) (json.RawMessage, error) {

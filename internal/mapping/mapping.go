@@ -70,8 +70,8 @@ const CustomPath = "custom:"
 // The converters of tasks, notes and appointments.
 const (
 	Instant Convert = "instant" // RFC 3339 in UTC, to the second
-	Rich    Convert = "rich"    // plain text or HTML; two that read the same are the same
-	User    Convert = "user"    // by Lens.Users
+	Rich    Convert = "rich"    // plain text or HTML; two that read the same are the same, and each side keeps its own
+	User    Convert = "user"    // by Lens.Users; somebody who is not there says nothing
 )
 
 // Side is where a field lives at one system. An empty path means that the
@@ -123,12 +123,12 @@ type TagRules struct {
 	GroupPrefix string
 }
 
-// Lens is a tenant's whole mapping for contacts.
+// Lens is a tenant's whole mapping.
 type Lens struct {
 	Bindings []Binding // sorted by field
 	Tags     TagRules
-	// Items are the bindings of tasks, notes and appointments; nil means
-	// [ItemBindings].
+	// Items are the bindings of tasks, notes and appointments, each sorted by
+	// field.
 	Items map[canonical.Kind][]Binding
 	// Activities are the Novi activity types of the kinds; nil means
 	// [ActivityTypes].
@@ -173,23 +173,13 @@ func Association(region string, custom ...Custom) *Lens {
 
 // Check reports the first thing in the lens that cannot work, naming it.
 func (l *Lens) Check() error {
-	seen, written := map[string]bool{}, map[string]string{"novi " + CustomPath + l.Tags.NoviField: "tags", "ghl " + CustomPath + l.GHLRef: "reference", "novi " + l.NoviRef: "reference"}
-	for _, b := range l.Bindings {
-		if seen[b.Field] {
-			return fmt.Errorf("contact.fields.%s: it is bound twice", b.Field)
-		}
-		seen[b.Field] = true
-		if err := b.check(); err != nil {
-			return fmt.Errorf("contact.fields.%s: %w", b.Field, err)
-		}
-		for _, system := range []canonical.System{canonical.GHL, canonical.Novi} {
-			if s := b.Side(system); s.Write != Never {
-				at := string(system) + " " + s.Path
-				if other, taken := written[at]; taken {
-					return fmt.Errorf("contact.fields.%s: %s writes there too", b.Field, other)
-				}
-				written[at] = b.Field
-			}
+	written := map[string]string{"novi " + CustomPath + l.Tags.NoviField: "tags", "ghl " + CustomPath + l.GHLRef: "reference", "novi " + l.NoviRef: "reference"}
+	if err := checkBindings(canonical.KindContact, l.Bindings, written); err != nil {
+		return err
+	}
+	for _, kind := range canonical.Items() {
+		if err := checkBindings(kind, l.Items[kind], map[string]string{}); err != nil {
+			return err
 		}
 	}
 	if l.Tags.NoviField != "" && strings.TrimSpace(l.Tags.Separator) == "" {
@@ -197,6 +187,36 @@ func (l *Lens) Check() error {
 	}
 	if err := checkSeparator(l.Tags.Separator); err != nil {
 		return fmt.Errorf("contact.tags.separator: %w", err)
+	}
+	return nil
+}
+
+// checkBindings reports what in the bindings of a kind can't work. written is
+// what writes where, to which it adds.
+func checkBindings(kind canonical.Kind, bindings []Binding, written map[string]string) error {
+	seen := map[string]bool{}
+	for _, b := range bindings {
+		at := fmt.Sprintf("%s.fields.%s", kind, b.Field)
+		if seen[b.Field] {
+			return fmt.Errorf("%s: it is bound twice", at)
+		}
+		seen[b.Field] = true
+		check := b.check
+		if kind != canonical.KindContact {
+			check = func() error { return b.checkItem(kind) }
+		}
+		if err := check(); err != nil {
+			return fmt.Errorf("%s: %w", at, err)
+		}
+		for _, system := range []canonical.System{canonical.GHL, canonical.Novi} {
+			if s := b.Side(system); s.Write != Never {
+				place := string(system) + " " + s.Path
+				if other, taken := written[place]; taken {
+					return fmt.Errorf("%s: %s writes there too", at, other)
+				}
+				written[place] = b.Field
+			}
+		}
 	}
 	return nil
 }

@@ -17,6 +17,10 @@ import (
 // one. What is left out says nothing.
 type Spec struct {
 	Contact ContactSpec `yaml:"contact"`
+	// Task, Note and Appointment are the mappings of what hangs on contacts.
+	Task        ItemSpec `yaml:"task"`
+	Note        ItemSpec `yaml:"note"`
+	Appointment ItemSpec `yaml:"appointment"`
 	// Sync switches kinds and directions off.
 	Sync SyncSpec `yaml:"sync"`
 	// Deletes says what becomes of the other side's record.
@@ -41,6 +45,12 @@ type ContactSpec struct {
 	Duplicates    string       `yaml:"duplicates"`
 	DuplicatesTag string       `yaml:"duplicates_tag"`
 	Identity      IdentitySpec `yaml:"identity"`
+}
+
+// ItemSpec is the mapping of tasks, of notes or of appointments.
+type ItemSpec struct {
+	// Fields by canonical name; null takes the template's away.
+	Fields map[string]*FieldSpec `yaml:"fields"`
 }
 
 // FieldSpec is one binding.
@@ -191,16 +201,10 @@ func Template(name string) (Spec, error) {
 // whole, everything else key by key.
 func (s Spec) With(own Spec) Spec {
 	c, o := &s.Contact, own.Contact
-	c.Fields = maps.Clone(c.Fields)
-	for name, f := range o.Fields {
-		if f == nil {
-			delete(c.Fields, name)
-			continue
-		}
-		if c.Fields == nil {
-			c.Fields = map[string]*FieldSpec{}
-		}
-		c.Fields[name] = f
+	c.Fields = fieldsWith(c.Fields, o.Fields)
+	items, ownItems := s.items(), own.items()
+	for kind, item := range items {
+		item.Fields = fieldsWith(item.Fields, ownItems[kind].Fields)
 	}
 	over(&c.Tags.NoviField, o.Tags.NoviField)
 	over(&c.Tags.Separator, o.Tags.Separator)
@@ -240,11 +244,27 @@ func (s Spec) With(own Spec) Spec {
 	return s
 }
 
+// fieldsWith returns fields with own laid over them.
+func fieldsWith(fields, own map[string]*FieldSpec) map[string]*FieldSpec {
+	out := make(map[string]*FieldSpec, len(fields)+len(own))
+	maps.Copy(out, fields)
+	for name, f := range own {
+		if out[name] = f; f == nil {
+			delete(out, name)
+		}
+	}
+	return out
+}
+
 func over[T comparable](v *T, own T) {
 	var zero T
 	if own != zero {
 		*v = own
 	}
+}
+
+func (s *Spec) items() map[canonical.Kind]*ItemSpec {
+	return map[canonical.Kind]*ItemSpec{canonical.KindTask: &s.Task, canonical.KindNote: &s.Note, canonical.KindAppointment: &s.Appointment}
 }
 
 func (s *SyncSpec) byKind() map[canonical.Kind]*SwitchSpec {
@@ -271,18 +291,16 @@ func (s Spec) Build(region string) (*Lens, *Policy, error) {
 	c := s.Contact
 	l := &Lens{
 		Region: region, Users: tables["users"], GHLRef: text(c.Reference.GHL), NoviRef: text(c.Reference.Novi),
-		Tags: TagRules{NoviField: text(c.Tags.NoviField), Separator: text(c.Tags.Separator), GroupPrefix: text(c.Tags.GroupPrefix)},
+		Items: map[canonical.Kind][]Binding{},
+		Tags:  TagRules{NoviField: text(c.Tags.NoviField), Separator: text(c.Tags.Separator), GroupPrefix: text(c.Tags.GroupPrefix)},
 	}
-	for _, name := range slices.Sorted(maps.Keys(c.Fields)) {
-		f := c.Fields[name]
-		if f == nil {
-			continue // the template has no such field to take away
+	if l.Bindings, err = bindings(canonical.KindContact, c.Fields, tables); err != nil {
+		return nil, nil, err
+	}
+	for kind, item := range s.items() {
+		if l.Items[kind], err = bindings(kind, item.Fields, tables); err != nil {
+			return nil, nil, err
 		}
-		b, err := f.binding(name, tables)
-		if err != nil {
-			return nil, nil, fmt.Errorf("contact.fields.%s.%w", name, err)
-		}
-		l.Bindings = append(l.Bindings, b)
 	}
 	if err := l.Check(); err != nil {
 		return nil, nil, err
@@ -294,7 +312,38 @@ func (s Spec) Build(region string) (*Lens, *Policy, error) {
 	return l, p, nil
 }
 
-func (f *FieldSpec) binding(name string, tables map[string]*Table) (Binding, error) {
+// bindings makes those of a kind, sorted by field.
+func bindings(kind canonical.Kind, fields map[string]*FieldSpec, tables map[string]*Table) ([]Binding, error) {
+	out := make([]Binding, 0, len(fields))
+	for _, name := range slices.Sorted(maps.Keys(fields)) {
+		f := fields[name]
+		if f == nil {
+			continue // the template has no such field to take away
+		}
+		if kind == canonical.KindAppointment {
+			if f.GHLWrite != "" && f.GHLWrite != "never" {
+				return nil, fmt.Errorf("%s.fields.%s.ghl_write: appointments are never written to GHL", kind, name)
+			}
+			if f.Authority != "" && f.Authority != ByGHL {
+				return nil, fmt.Errorf("%s.fields.%s.authority: appointments are GHL's", kind, name)
+			}
+			own := *f
+			own.Authority = ByGHL
+			if own.GHL.Path != "" {
+				own.GHLWrite = "never"
+			}
+			f = &own
+		}
+		b, err := f.binding(kind, name, tables)
+		if err != nil {
+			return nil, fmt.Errorf("%s.fields.%s.%w", kind, name, err)
+		}
+		out = append(out, b)
+	}
+	return out, nil
+}
+
+func (f *FieldSpec) binding(kind canonical.Kind, name string, tables map[string]*Table) (Binding, error) {
 	b := Binding{Field: name, Convert: f.Convert, Authority: f.Authority}
 	if b.Convert == "" {
 		b.Convert = Text
@@ -344,7 +393,11 @@ func (f *FieldSpec) binding(name string, tables map[string]*Table) (Binding, err
 		if s.ReadExpr, err = compileRead(x.spec.Read); err != nil {
 			return b, fmt.Errorf("%s.read: %w", x.key, err)
 		}
-		if s.WriteExpr, err = compileWrite(x.spec.Write); err != nil {
+		compile := compileWrite
+		if kind != canonical.KindContact {
+			compile = compileRead // the contact that it hangs on is not at hand
+		}
+		if s.WriteExpr, err = compile(x.spec.Write); err != nil {
 			return b, fmt.Errorf("%s.write: %w", x.key, err)
 		}
 		if b.Convert == Enum {
@@ -367,8 +420,9 @@ func (f *FieldSpec) binding(name string, tables map[string]*Table) (Binding, err
 }
 
 var (
-	converts    = []Convert{Text, Email, Phone, Date, Bool, Country, DND, Enum, Lookup, List, HTML}
-	authorities = []Authority{Newest, ByGHL, ByNovi, OptOut, Longest, Union}
+	converts     = []Convert{Text, Email, Phone, Date, Bool, Country, DND, Enum, Lookup, List, HTML}
+	itemConverts = []Convert{Text, Rich, Instant, User, Bool, Email, Phone, Date, Enum, Lookup, List, HTML}
+	authorities  = []Authority{Newest, ByGHL, ByNovi, OptOut, Longest, Union}
 )
 
 // check reports what in the binding can't work.
@@ -401,10 +455,49 @@ func (b Binding) check() error {
 		if s.Path == CustomPath {
 			return fmt.Errorf("%s: the custom field has no name", key)
 		}
+	}
+	return b.checkSides()
+}
+
+// checkItem is check for a binding of a kind other than contact.
+func (b Binding) checkItem(kind canonical.Kind) error {
+	flag := b.Field == "completed"
+	// What an appointment comes to in words can be written, and is no value of its own.
+	summary := kind == canonical.KindAppointment && b.Field == "summary"
+	switch {
+	case !summary && !slices.Contains(canonical.Fields(kind), b.Field):
+		return fmt.Errorf("%q is no field of a canonical %s", b.Field, kind)
+	case b.GHL.Path == "" && b.Novi.Path == "":
+		return fmt.Errorf("it is bound to neither system")
+	case summary && b.GHL.Path != "":
+		return fmt.Errorf("ghl: a summary can be written and not read")
+	case !slices.Contains(itemConverts, b.Convert):
+		return fmt.Errorf("convert: %q is none of %v", b.Convert, itemConverts)
+	case !slices.Contains(authorities, b.Authority) || b.Authority == OptOut:
+		return fmt.Errorf("authority: %q is none of %v", b.Authority, slices.DeleteFunc(slices.Clone(authorities), func(a Authority) bool { return a == OptOut }))
+	case flag != (b.Convert == Bool):
+		return fmt.Errorf("convert: bool is for completed, and completed takes no other")
+	case b.Authority == Union && b.Convert != List && b.Convert != Text:
+		return fmt.Errorf("authority: union is for convert: list and text")
+	}
+	for key, s := range map[string]Side{"ghl": b.GHL, "novi": b.Novi} {
+		if strings.HasPrefix(s.Path, CustomPath) {
+			return fmt.Errorf("%s: only contacts have custom fields", key)
+		}
+		if s.Write != Never && strings.Contains(s.Path, ".") {
+			return fmt.Errorf("%s: a path with a dot can be read and not written", key)
+		}
+	}
+	return b.checkSides()
+}
+
+// checkSides reports what can't work at a side, whatever the kind.
+func (b Binding) checkSides() error {
+	for key, s := range map[string]Side{"ghl": b.GHL, "novi": b.Novi} {
 		if err := checkSeparator(s.Separator); err != nil {
 			return fmt.Errorf("separator.%s: %w", key, err)
 		}
-		if (s.ReadExpr != nil || s.WriteExpr != nil) && slices.Contains([]Convert{List, Bool, DND}, b.Convert) {
+		if (s.ReadExpr != nil || s.WriteExpr != nil) && slices.Contains([]Convert{List, Bool, DND, User}, b.Convert) {
 			return fmt.Errorf("%s: read and write don't go with convert: %s", key, b.Convert)
 		}
 	}

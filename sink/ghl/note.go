@@ -35,17 +35,24 @@ func (d notes) find(ctx context.Context, e canonical.Event, parent canonical.Ext
 // body returns what to write. GHL requires the text of a note (dossier GHL
 // §3.9), so that an empty one is a space, which reads as empty again; a user
 // that is nobody is not named.
-func (d notes) body(p plan.Plan) map[string]any {
-	body := d.lens.GHLItemBody(canonical.KindNote, p.Fields)
+func (d notes) body(op string, p plan.Plan) (map[string]any, error) {
+	body, err := d.Destination.body(op, canonical.KindNote, p)
+	if err != nil {
+		return nil, err
+	}
 	maps.DeleteFunc(body, func(_ string, v any) bool { return v == nil })
 	if body["body"] == "" {
 		body["body"] = " "
 	}
-	return body
+	return body, nil
 }
 
 func (d notes) create(ctx context.Context, _ canonical.Event, parent canonical.ExternalID, p plan.Plan) ([]apply.Reading, error) {
-	r, err := d.client.CreateNote(ctx, budget.Live, string(parent), d.body(p))
+	body, err := d.body("create note", p)
+	if err != nil {
+		return nil, err
+	}
+	r, err := d.client.CreateNote(ctx, budget.Live, string(parent), body)
 	if err != nil {
 		return nil, err
 	}
@@ -53,7 +60,11 @@ func (d notes) create(ctx context.Context, _ canonical.Event, parent canonical.E
 }
 
 func (d notes) update(ctx context.Context, _ canonical.Event, ref apply.Ref, p plan.Plan, _ apply.Reading) ([]apply.Reading, error) {
-	r, err := d.client.UpdateNote(ctx, budget.Live, string(ref.Parent), string(ref.ID), d.body(p))
+	body, err := d.body("update note", p)
+	if err != nil {
+		return nil, err
+	}
+	r, err := d.client.UpdateNote(ctx, budget.Live, string(ref.Parent), string(ref.ID), body)
 	if err != nil {
 		return nil, err
 	}

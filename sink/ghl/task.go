@@ -82,8 +82,20 @@ func title(e canonical.Event) string {
 	return "Task"
 }
 
+// body returns the fields of p as an item's.
+func (d *Destination) body(op string, kind canonical.Kind, p plan.Plan) (map[string]any, error) {
+	body, err := d.lens.GHLItemBody(kind, p.Fields)
+	if err != nil {
+		return nil, &apierr.Error{System: "ghl", Op: op, Class: apierr.Invalid, Message: err.Error(), Err: err}
+	}
+	return body, nil
+}
+
 func (d tasks) create(ctx context.Context, e canonical.Event, parent canonical.ExternalID, p plan.Plan) ([]apply.Reading, error) {
-	body := d.lens.GHLItemBody(canonical.KindTask, p.Fields)
+	body, err := d.body("create task", canonical.KindTask, p)
+	if err != nil {
+		return nil, err
+	}
 	body["title"] = title(e)
 	body["completed"] = e.Field("completed") == "true"
 	if body["dueDate"] == nil {
@@ -107,7 +119,10 @@ func (d tasks) update(ctx context.Context, e canonical.Event, ref apply.Ref, p p
 		}
 		return []apply.Reading{itemReading(r, observation.GHLTaskGet, ref.Parent, true)}, nil
 	}
-	body := d.lens.GHLItemBody(canonical.KindTask, p.Fields)
+	body, err := d.body("update task", canonical.KindTask, p)
+	if err != nil {
+		return nil, err
+	}
 	var shown struct {
 		Title   string    `json:"title"`
 		DueDate time.Time `json:"dueDate"`

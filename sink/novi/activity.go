@@ -99,7 +99,7 @@ func (a activity) create(ctx context.Context, _ canonical.Event, parent canonica
 	}
 	body, err := a.lens.NoviItemOverlay(a.kind, raw, p.Fields)
 	if err != nil {
-		return nil, err
+		return nil, &apierr.Error{System: "novi", Op: "create activity", Class: apierr.Invalid, Message: err.Error(), Err: err}
 	}
 	r, err := a.client.CreateActivity(ctx, budget.Live, body)
 	if err != nil {

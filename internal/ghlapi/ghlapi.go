@@ -1,7 +1,7 @@
-// Package ghlapi speaks the HTTP of GoHighLevel's API v2: contacts, tasks,
-// notes, appointments, users and custom fields, what ingest reads with and sink
-// writes with. It keeps records as the bytes
-// that came, decodes leniently, sends only keys that an operation declares,
+// Package ghlapi speaks the HTTP of GoHighLevel's API v2: contacts and what
+// hangs on them, tags, custom fields, users and businesses, what ingest reads
+// with and sink writes with, and more that a rule may want. endpoint.go is the
+// table of all operations. It keeps records as the bytes that came, decodes leniently, sends only keys that an operation declares,
 // and returns *apierr.Error. Facts are from the dossier "GHL", sections named
 // where they are used.
 package ghlapi
@@ -12,7 +12,6 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
-	"net/url"
 	"slices"
 	"strconv"
 	"strings"
@@ -23,6 +22,7 @@ import (
 	"github.com/causeway-sync/causeway/internal/apierr"
 	"github.com/causeway-sync/causeway/internal/budget"
 	"github.com/causeway-sync/causeway/internal/clock"
+	"github.com/causeway-sync/causeway/internal/endpoint"
 )
 
 // DefaultBaseURL is where the API is (§1.1).
@@ -72,14 +72,6 @@ type Record struct {
 	Modified  time.Time // dateUpdated; zero if missing, as tasks and notes have none
 	ReadBegan time.Time
 }
-
-// The keys that a body may have, by operation (§3.1). An unknown key is
-// refused by GHL with 422, so it is refused here before it is sent.
-var (
-	UpdateKeys = []string{"firstName", "lastName", "name", "email", "phone", "address1", "city", "state", "website", "timezone", "postalCode",
-		"country", "source", "assignedTo", "dnd", "dndSettings", "inboundDndSettings", "tags", "customFields", "dateOfBirth"}
-	CreateKeys = append(slices.Clone(UpdateKeys), "locationId", "companyName", "gender")
-)
 
 func (c *Client) do(ctx context.Context, lane budget.Lane, op, method, path string, body any, write bool) (apierr.Answer, error) {
 	call := apierr.Call{System: "ghl", Op: op, Method: method, URL: c.cfg.BaseURL + path, Write: write, Header: http.Header{
@@ -206,7 +198,7 @@ func (c *Client) judge(op string, a apierr.Answer, write bool) error {
 		e.Class = apierr.Gone
 	case a.Status == http.StatusBadRequest && f.Meta.ContactID != "":
 		e.Class, e.ExistingID, e.MatchingField = apierr.Duplicate, f.Meta.ContactID, f.Meta.MatchingField
-	case a.Status == http.StatusUnprocessableEntity && op == opCreate:
+	case a.Status == http.StatusUnprocessableEntity && (op == createContact.Op || op == upsertContact.Op):
 		e.Class = apierr.Ambiguous // may have been created all the same (#64)
 	case a.Status == http.StatusRequestTimeout, a.Status >= 500:
 		e.Class = apierr.Retry
@@ -217,13 +209,16 @@ func (c *Client) judge(op string, a apierr.Answer, write bool) error {
 	return e
 }
 
-const opCreate = "create contact"
-
-// one reads the record under key.
+// one reads the record under key; "" is the answer itself.
 func one(op, key string, a apierr.Answer, began time.Time, write bool) (Record, error) {
-	var wrapped map[string]json.RawMessage
-	if json.Unmarshal(a.Body, &wrapped) == nil && len(wrapped[key]) > 0 {
-		if r, ok := record(wrapped[key], began); ok {
+	raw := json.RawMessage(a.Body)
+	if key != "" {
+		var wrapped map[string]json.RawMessage
+		_ = json.Unmarshal(a.Body, &wrapped) // then it holds nothing under key
+		raw = wrapped[key]
+	}
+	if len(raw) > 0 {
+		if r, ok := record(raw, began); ok {
 			return r, nil
 		}
 	}
@@ -231,7 +226,7 @@ func one(op, key string, a apierr.Answer, began time.Time, write bool) (Record, 
 	if write {
 		class = apierr.Ambiguous
 	}
-	return Record{}, &apierr.Error{System: "ghl", Op: op, Status: a.Status, Class: class, Message: "the answer holds no " + key}
+	return Record{}, &apierr.Error{System: "ghl", Op: op, Status: a.Status, Class: class, Message: "the answer holds no " + cmp.Or(key, "record")}
 }
 
 func record(raw json.RawMessage, began time.Time) (Record, bool) {
@@ -254,29 +249,89 @@ func record(raw json.RawMessage, began time.Time) (Record, bool) {
 	return r, true
 }
 
+// at does an operation at path, which is e's with its ids and a query.
+func (c *Client) at(ctx context.Context, lane budget.Lane, e endpoint.Endpoint, path string, body any) (apierr.Answer, error) {
+	return c.do(ctx, lane, e.Op, e.Method, path, body, e.Write())
+}
+
 // call does an operation whose answer holds one record under key.
-func (c *Client) call(ctx context.Context, lane budget.Lane, op, method, path, key string, body any, write bool) (Record, error) {
+func (c *Client) call(ctx context.Context, lane budget.Lane, e endpoint.Endpoint, path, key string, body any) (Record, error) {
 	began := c.cfg.Clock.Now()
-	a, err := c.do(ctx, lane, op, method, path, body, write)
+	a, err := c.at(ctx, lane, e, path, body)
 	if err != nil {
 		return Record{}, err
 	}
-	return one(op, key, a, began, write)
+	return one(e.Op, key, a, began, e.Write())
 }
 
 // list does a read whose answer holds records under key.
-func (c *Client) list(ctx context.Context, lane budget.Lane, op, method, path, key string, body any) ([]Record, error) {
+func (c *Client) list(ctx context.Context, lane budget.Lane, e endpoint.Endpoint, path, key string, body any) ([]Record, error) {
 	began := c.cfg.Clock.Now()
-	a, err := c.do(ctx, lane, op, method, path, body, false)
+	a, err := c.at(ctx, lane, e, path, body)
 	if err != nil {
 		return nil, err
 	}
-	var wrapped map[string]json.RawMessage
-	var items []json.RawMessage
-	if json.Unmarshal(a.Body, &wrapped) != nil || json.Unmarshal(wrapped[key], &items) != nil {
-		return nil, &apierr.Error{System: "ghl", Op: op, Status: a.Status, Class: apierr.Retry, Message: "the answer holds no " + key}
+	items, err := readList[json.RawMessage](e, a, key)
+	if err != nil {
+		return nil, err
 	}
-	return records(op, a.Status, items, began)
+	return records(e.Op, a.Status, items, began)
+}
+
+// read reads what an answer holds under key.
+func read[T any](e endpoint.Endpoint, a apierr.Answer, key string) (T, error) {
+	var wrapped map[string]json.RawMessage
+	var v *T
+	if json.Unmarshal(a.Body, &wrapped) == nil && len(wrapped[key]) > 0 && json.Unmarshal(wrapped[key], &v) == nil && v != nil {
+		return *v, nil
+	}
+	return *new(T), without(e, a, key)
+}
+
+// readList reads the list that an answer holds under key; null is an empty
+// one.
+func readList[T any](e endpoint.Endpoint, a apierr.Answer, key string) ([]T, error) {
+	var wrapped map[string]json.RawMessage
+	var items []T
+	if json.Unmarshal(a.Body, &wrapped) != nil || json.Unmarshal(wrapped[key], &items) != nil {
+		return nil, without(e, a, key)
+	}
+	return items, nil
+}
+
+// without is the error of an answer that lacks what it should hold. Whether a
+// write was done is then open.
+func without(e endpoint.Endpoint, a apierr.Answer, what string) error {
+	class := apierr.Retry
+	if e.Write() {
+		class = apierr.Ambiguous
+	}
+	return &apierr.Error{System: "ghl", Op: e.Op, Status: a.Status, Class: class, Message: "the answer holds no " + what}
+}
+
+// done does a write whose answer says no more than that it was done, if that:
+// succeded, succeeded or success (§3).
+func (c *Client) done(ctx context.Context, lane budget.Lane, e endpoint.Endpoint, path string, body any) error {
+	a, err := c.at(ctx, lane, e, path, body)
+	if err != nil {
+		return err
+	}
+	var said struct {
+		Succeded  *bool `json:"succeded"`
+		Succeeded *bool `json:"succeeded"`
+		Success   *bool `json:"success"`
+	}
+	_ = json.Unmarshal(a.Body, &said) // an answer that says nothing will do
+	for _, ok := range []*bool{said.Succeded, said.Succeeded, said.Success} {
+		if ok != nil && !*ok {
+			return &apierr.Error{System: "ghl", Op: e.Op, Status: a.Status, Class: apierr.Invalid, Message: "the answer says that it was not done"}
+		}
+	}
+	return nil
+}
+
+func (c *Client) refuse(e endpoint.Endpoint, why string) error {
+	return &apierr.Error{System: "ghl", Op: e.Op, Class: apierr.Invalid, Message: why}
 }
 
 // records reads a list of which every item must have an id: a list with a hole
@@ -300,183 +355,4 @@ func check(op string, body map[string]any, allowed []string) error {
 		}
 	}
 	return nil
-}
-
-// GetContact returns a contact; Gone if there is none (GHL says 400).
-func (c *Client) GetContact(ctx context.Context, lane budget.Lane, id string) (Record, error) {
-	return c.call(ctx, lane, "get contact", http.MethodGet, "/contacts/"+url.PathEscape(id), "contact", nil, false)
-}
-
-// CreateContact makes a contact of the location with the given keys, which
-// must be of CreateKeys. Duplicate names the contact that is there.
-func (c *Client) CreateContact(ctx context.Context, lane budget.Lane, body map[string]any) (Record, error) {
-	if err := check(opCreate, body, CreateKeys); err != nil {
-		return Record{}, err
-	}
-	whole := map[string]any{"locationId": c.cfg.LocationID}
-	for k, v := range body {
-		whole[k] = v
-	}
-	return c.call(ctx, lane, opCreate, http.MethodPost, "/contacts/", "contact", whole, true)
-}
-
-// UpdateContact sets the given keys, which must be of UpdateKeys; absent keys
-// keep their values.
-func (c *Client) UpdateContact(ctx context.Context, lane budget.Lane, id string, body map[string]any) (Record, error) {
-	const op = "update contact"
-	if err := check(op, body, UpdateKeys); err != nil {
-		return Record{}, err
-	}
-	return c.call(ctx, lane, op, http.MethodPut, "/contacts/"+url.PathEscape(id), "contact", body, true)
-}
-
-// DeleteContact deletes a contact; Gone if there is none.
-func (c *Client) DeleteContact(ctx context.Context, lane budget.Lane, id string) error {
-	_, err := c.do(ctx, lane, "delete contact", http.MethodDelete, "/contacts/"+url.PathEscape(id), nil, true)
-	return err
-}
-
-// AddTags adds tags and returns all that the contact has then (§3.10).
-func (c *Client) AddTags(ctx context.Context, lane budget.Lane, id string, tags []string) ([]string, error) {
-	return c.tags(ctx, lane, "add tags", http.MethodPost, id, tags)
-}
-
-// RemoveTags removes tags and returns all that the contact has then.
-func (c *Client) RemoveTags(ctx context.Context, lane budget.Lane, id string, tags []string) ([]string, error) {
-	return c.tags(ctx, lane, "remove tags", http.MethodDelete, id, tags)
-}
-
-func (c *Client) tags(ctx context.Context, lane budget.Lane, op, method, id string, tags []string) ([]string, error) {
-	a, err := c.do(ctx, lane, op, method, "/contacts/"+url.PathEscape(id)+"/tags", map[string]any{"tags": tags}, true)
-	if err != nil {
-		return nil, err
-	}
-	var out struct {
-		Tags *[]string `json:"tags"`
-	}
-	if json.Unmarshal(a.Body, &out) != nil || out.Tags == nil {
-		return nil, &apierr.Error{System: "ghl", Op: op, Status: a.Status, Class: apierr.Ambiguous, Message: "the answer holds no tags"}
-	}
-	return *out.Tags, nil
-}
-
-// Filter is one condition of a search (§3.3).
-type Filter struct {
-	Field    string `json:"field"`
-	Operator string `json:"operator"`
-	Value    any    `json:"value,omitempty"`
-}
-
-// Sort orders a search; at most two.
-type Sort struct {
-	Field     string `json:"field"`
-	Direction string `json:"direction"`
-}
-
-// SearchRequest asks for one page.
-type SearchRequest struct {
-	Filters   []Filter
-	Sort      []Sort
-	PageLimit int // 1 to 500
-	// SearchAfter is the cursor of the page before, or nil.
-	SearchAfter json.RawMessage
-}
-
-// SearchPage is one page. It shows the index, which is seconds behind.
-type SearchPage struct {
-	Contacts    []Record
-	SearchAfter json.RawMessage // the cursor of the last contact
-	Total       int
-}
-
-// SearchContacts returns one page of a search (§3.3).
-func (c *Client) SearchContacts(ctx context.Context, lane budget.Lane, r SearchRequest) (SearchPage, error) {
-	const op = "search contacts"
-	body := map[string]any{"locationId": c.cfg.LocationID, "pageLimit": r.PageLimit}
-	if len(r.Filters) > 0 {
-		body["filters"] = r.Filters
-	}
-	if len(r.Sort) > 0 {
-		body["sort"] = r.Sort
-	}
-	if len(r.SearchAfter) > 0 {
-		body["searchAfter"] = r.SearchAfter
-	} else {
-		body["page"] = 1
-	}
-	began := c.cfg.Clock.Now()
-	a, err := c.do(ctx, lane, op, http.MethodPost, "/contacts/search", body, false)
-	if err != nil {
-		return SearchPage{}, err
-	}
-	var out struct {
-		Contacts []json.RawMessage `json:"contacts"`
-		Total    int               `json:"total"`
-	}
-	if err := json.Unmarshal(a.Body, &out); err != nil {
-		return SearchPage{}, &apierr.Error{System: "ghl", Op: op, Status: a.Status, Class: apierr.Retry, Message: "the answer is no page"}
-	}
-	page := SearchPage{Total: out.Total}
-	if page.Contacts, err = records(op, a.Status, out.Contacts, began); err != nil {
-		return SearchPage{}, err
-	}
-	for _, raw := range out.Contacts {
-		var cursor struct {
-			SearchAfter json.RawMessage `json:"searchAfter"`
-		}
-		if json.Unmarshal(raw, &cursor) == nil {
-			page.SearchAfter = slices.Clone(cursor.SearchAfter)
-		}
-	}
-	return page, nil
-}
-
-// FindDuplicate returns the contact that the location's duplicate rule finds
-// for an address or a number, or nil (§3.2). Its record holds at least the id.
-func (c *Client) FindDuplicate(ctx context.Context, lane budget.Lane, email, phone string) (*Record, error) {
-	const op = "find duplicate"
-	q := url.Values{"locationId": {c.cfg.LocationID}}
-	if email != "" {
-		q.Set("email", email)
-	}
-	if phone != "" {
-		q.Set("number", phone)
-	}
-	began := c.cfg.Clock.Now()
-	a, err := c.do(ctx, lane, op, http.MethodGet, "/contacts/search/duplicate?"+q.Encode(), nil, false)
-	if apierr.ClassOf(err) == apierr.Gone {
-		return nil, nil
-	}
-	if err != nil {
-		return nil, err
-	}
-	r, err := one(op, "contact", a, began, false)
-	if err != nil {
-		return nil, nil // contact null, {} or another shape without one: no match
-	}
-	return &r, nil
-}
-
-// CustomField is a definition; records name it by id only (§4.4).
-type CustomField struct {
-	ID       string `json:"id"`
-	Name     string `json:"name"`
-	FieldKey string `json:"fieldKey"`
-	DataType string `json:"dataType"`
-}
-
-// CustomFields returns the location's custom fields of contacts.
-func (c *Client) CustomFields(ctx context.Context, lane budget.Lane) ([]CustomField, error) {
-	const op = "list custom fields"
-	a, err := c.do(ctx, lane, op, http.MethodGet, "/locations/"+url.PathEscape(c.cfg.LocationID)+"/customFields?model=contact", nil, false)
-	if err != nil {
-		return nil, err
-	}
-	var out struct {
-		CustomFields []CustomField `json:"customFields"`
-	}
-	if err := json.Unmarshal(a.Body, &out); err != nil {
-		return nil, &apierr.Error{System: "ghl", Op: op, Status: a.Status, Class: apierr.Retry, Message: "the answer is no list of custom fields"}
-	}
-	return out.CustomFields, nil
 }

@@ -115,7 +115,6 @@ func (m *Maker) Novi(t config.Tenant) (*noviapi.Client, error) {
 	if err != nil {
 		return nil, fmt.Errorf("tenant %s: novi.timezone: %w", t.Name, err)
 	}
-	paths := t.Novi.Paths
 	return noviapi.New(noviapi.Config{BaseURL: t.Novi.BaseURL, Key: key.get, Refused: key.refused, HTTP: m.http("novi", t), Clock: m.clock, Budget: b,
-		Paths: noviapi.Paths{Members: *paths.Members, Member: *paths.Member, Activities: *paths.Activities, Activity: *paths.Activity, ActivityTypes: *paths.ActivityTypes}, Timezone: zone}), nil
+		Paths: noviapi.Paths(t.Novi.Paths), Timezone: zone}), nil
 }

@@ -12,6 +12,7 @@ import (
 	"errors"
 	"fmt"
 	"hash"
+	"maps"
 	"net/url"
 	"os"
 	"path/filepath"
@@ -152,41 +153,50 @@ type Novi struct {
 	// hides. Default: what every member has as far as is known.
 	Protect []string `yaml:"protect"`
 	// Paths override where things are; "" says that the site does not have it.
+	// See PathNames.
 	Paths  Paths  `yaml:"paths"`
 	Limits Limits `yaml:"limits"`
 }
 
-// Paths of the Novi API; {id} stands for a record's id. What is not named is
-// where it is documented.
-type Paths struct {
-	Members       *string `yaml:"members"`
-	Member        *string `yaml:"member"`
-	Activities    *string `yaml:"activities"`
-	Activity      *string `yaml:"activity"`
-	ActivityTypes *string `yaml:"activity_types"`
+// Paths of the Novi API that are elsewhere than documented, by name; {id} and
+// its like stand for ids. "" says that the site does not have it.
+type Paths map[string]string
+
+// PathNames are the names that Paths may have.
+var PathNames = []string{"members", "member", "simple_list", "member_types", "activities", "activity", "activity_types", "activity_type",
+	"membership_activities", "membership_activity", "groups", "group", "group_members", "group_member", "group_categories",
+	"committees", "committee", "committee_members", "committee_member", "committee_roles",
+	"custom_fields", "member_fields", "member_field", "put_member_field", "webhooks", "webhook",
+	"events", "event", "event_categories", "registrations", "registration", "attendees"}
+
+// absent reports whether the site is said not to have a path.
+func (p Paths) absent(name string) bool {
+	path, said := p[name]
+	return said && path == ""
 }
 
-func (p *Paths) complete() error {
-	for _, d := range []struct {
-		path  **string
-		where string
-	}{{&p.Members, "/api/members"}, {&p.Member, "/api/members/{id}"}, {&p.Activities, "/api/activities"},
-		{&p.Activity, "/api/activities/{id}"}, {&p.ActivityTypes, "/api/custom-activity-types"}} {
-		if *d.path == nil {
-			*d.path = &d.where
+func (p Paths) check() error {
+	for _, name := range slices.Sorted(maps.Keys(p)) {
+		if !slices.Contains(PathNames, name) {
+			return fmt.Errorf("novi.paths.%s: there is no such path", name)
+		}
+		if p[name] != "" && !strings.HasPrefix(p[name], "/") {
+			return fmt.Errorf("novi.paths.%s: %q does not begin with a slash", name, p[name])
 		}
 	}
 	switch {
-	case *p.Members == "" || *p.Member == "":
+	case p.absent("members") || p.absent("member"):
 		return errors.New("novi.paths: nothing works without members and member")
-	case (*p.Activities == "") != (*p.Activity == ""):
+	case p.absent("activities") != p.absent("activity"):
 		return errors.New("novi.paths: activities and activity go together")
 	}
 	return nil
 }
 
 // HasActivities reports whether the site has tasks, notes and meetings.
-func (n *Novi) HasActivities() bool { return *n.Paths.Activities != "" && *n.Paths.ActivityTypes != "" }
+func (n *Novi) HasActivities() bool {
+	return !n.Paths.absent("activities") && !n.Paths.absent("activity_types")
+}
 
 // Limits override a system's call limits; none means the documented ones.
 type Limits struct {
@@ -374,7 +384,7 @@ func (t *Tenant) complete() error {
 		if _, err := time.LoadLocation(n.Timezone); err != nil {
 			return fmt.Errorf("novi.timezone: %q is no IANA time zone", n.Timezone)
 		}
-		if err := n.Paths.complete(); err != nil {
+		if err := n.Paths.check(); err != nil {
 			return err
 		}
 		if err := first(

@@ -270,7 +270,7 @@ func TestActivityTypes(t *testing.T) {
 func TestAbsentPathsAreNotCalled(t *testing.T) {
 	called := false
 	c := connect(t, http.HandlerFunc(func(http.ResponseWriter, *http.Request) { called = true }), func(conf *noviapi.Config) {
-		conf.Paths = noviapi.Paths{Members: "/api/members", Member: "/api/members/{id}"}
+		conf.Paths = noviapi.Paths{"activities": "", "activity": "", "activity_types": ""}
 	})
 	ctx := t.Context()
 	calls := map[string]func() error{

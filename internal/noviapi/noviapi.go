@@ -1,13 +1,17 @@
 // Package noviapi speaks the HTTP of Novi AMS, which each association serves
-// on its own site: what ingest reads with and sink writes with. It keeps
-// records as the bytes that came, decodes leniently and returns
-// *apierr.Error. Facts are from the dossier "Novi", sections named where they
-// are used; what is uncertain there is configuration here.
+// on its own site: what ingest reads with and sink writes with, and more that a
+// rule may want. endpoint.go is the table of all operations. It keeps records
+// as the bytes that came, decodes leniently and returns *apierr.Error. Facts
+// are from the dossier "Novi", sections named where they are used; what is
+// uncertain there is configuration here.
 package noviapi
 
 import (
 	"bytes"
+	"cmp"
 	"context"
+	"errors"
+	"maps"
 	"net/http"
 	"net/url"
 	"regexp"
@@ -21,21 +25,13 @@ import (
 	"github.com/causeway-sync/causeway/internal/apierr"
 	"github.com/causeway-sync/causeway/internal/budget"
 	"github.com/causeway-sync/causeway/internal/clock"
+	"github.com/causeway-sync/causeway/internal/endpoint"
 )
 
-// Paths are where things are; {id} stands for a record's id. An empty path
-// means that the site does not have it.
-// Paths of which none is set are the defaults.
-type Paths struct {
-	Members       string // default /api/members
-	Member        string // default /api/members/{id}
-	Activities    string // default /api/activities
-	Activity      string // default /api/activities/{id}
-	ActivityTypes string // default /api/custom-activity-types
-}
-
-var defaultPaths = Paths{Members: "/api/members", Member: "/api/members/{id}",
-	Activities: "/api/activities", Activity: "/api/activities/{id}", ActivityTypes: "/api/custom-activity-types"}
+// Paths are where things are, by the names that endpoint.go gives them; a path
+// that is not there is where it is by default, and an empty one means that the
+// site does not have it. {id} and its like stand for ids, in order.
+type Paths map[string]string
 
 // Config is what a Client needs.
 type Config struct {
@@ -62,16 +58,13 @@ type Client struct{ cfg Config }
 // New returns a Client.
 func New(cfg Config) *Client {
 	cfg.BaseURL = strings.TrimSuffix(strings.TrimRight(cfg.BaseURL, "/"), "/api")
-	if cfg.Paths == (Paths{}) {
-		cfg.Paths = defaultPaths
-	}
 	if cfg.Timezone == nil {
 		cfg.Timezone = time.UTC
 	}
 	return &Client{cfg}
 }
 
-// Record is a member or an activity as it came.
+// Record is a member, an activity, an event or the like as it came.
 type Record struct {
 	Raw       json.RawMessage // its object, byte for byte; empty if the answer held none
 	ID        string
@@ -83,12 +76,16 @@ type Record struct {
 
 // do makes one call, for which it takes calls from the budget: 2 if another
 // follows that must not wait, 0 if it is the one that follows.
-func (c *Client) do(ctx context.Context, lane budget.Lane, op, method, path, id string, query url.Values, body []byte, write bool, calls int) (apierr.Answer, error) {
-	if path == "" {
-		return apierr.Answer{}, &apierr.Error{System: "novi", Op: op, Class: apierr.Invalid, Message: "no path is configured for it"}
+func (c *Client) do(ctx context.Context, lane budget.Lane, e endpoint.Endpoint, ids []string, query url.Values, body []byte, calls int) (apierr.Answer, error) {
+	op, write, path := e.Op, e.Write(), e.Path
+	if own, ok := c.cfg.Paths[e.Key]; ok {
+		path = own
 	}
-	call := apierr.Call{System: "novi", Op: op, Method: method, Body: body, Write: write,
-		URL: c.cfg.BaseURL + strings.ReplaceAll(path, "{id}", url.PathEscape(id)), Header: http.Header{"Accept": {"application/json"}}}
+	if path == "" {
+		return apierr.Answer{}, refuse(e, "no path is configured for it: novi.paths."+e.Key)
+	}
+	call := apierr.Call{System: "novi", Op: op, Method: e.Method, Body: body, Write: write,
+		URL: c.cfg.BaseURL + endpoint.Fill(path, ids...), Header: http.Header{"Accept": {"application/json"}}}
 	if len(query) > 0 {
 		call.URL += "?" + query.Encode()
 	}
@@ -130,6 +127,10 @@ func (c *Client) send(ctx context.Context, lane budget.Lane, call apierr.Call, k
 		return a, nil
 	}
 	return a, c.judge(call.Op, a, call.Write)
+}
+
+func refuse(e endpoint.Endpoint, why string) error {
+	return &apierr.Error{System: "novi", Op: e.Op, Class: apierr.Invalid, Message: why}
 }
 
 func unsure(write bool) apierr.Class {
@@ -181,6 +182,9 @@ func sortedKeys(m map[string]any) []string {
 func (c *Client) record(raw json.RawMessage, began time.Time) (Record, bool) {
 	var head struct {
 		UniqueID        string
+		EventUniqueID   string // of an event, a registration or an attendee
+		RegistrationUID string `json:"RegistrationUniqueID"`
+		AttendeeUID     string `json:"AttendeeUniqueID"`
 		MemberUniqueID  string
 		ActivityType    string
 		LastUpdatedDate *string
@@ -192,10 +196,12 @@ func (c *Client) record(raw json.RawMessage, began time.Time) (Record, bool) {
 	if head.UniqueID == "" && len(head.Data) > 0 && head.Data[0] == '{' {
 		return c.record(head.Data, began)
 	}
-	if head.UniqueID == "" {
+	// An attendee also names its registration, and both name their event.
+	id := cmp.Or(head.UniqueID, head.AttendeeUID, head.RegistrationUID, head.EventUniqueID)
+	if id == "" {
 		return Record{}, false
 	}
-	r := Record{Raw: slices.Clone(bytes.TrimSpace(raw)), ID: head.UniqueID, MemberID: head.MemberUniqueID, Type: head.ActivityType, ReadBegan: began}
+	r := Record{Raw: slices.Clone(bytes.TrimSpace(raw)), ID: id, MemberID: head.MemberUniqueID, Type: head.ActivityType, ReadBegan: began}
 	if head.LastUpdatedDate != nil {
 		r.Modified = c.stamp(*head.LastUpdatedDate)
 	}
@@ -219,7 +225,7 @@ func (c *Client) stamp(s string) time.Time {
 // results reads the elements of a list: in an envelope, in a bare array, or
 // the one record that the answer is (§3.1). total is -1 if the site does not
 // say it.
-func (c *Client) results(op string, a apierr.Answer) (elements []json.RawMessage, total int, err error) {
+func (c *Client) results(e endpoint.Endpoint, a apierr.Answer) (elements []json.RawMessage, total int, err error) {
 	var out struct {
 		TotalCount *int
 		Results    []json.RawMessage
@@ -238,17 +244,22 @@ func (c *Client) results(op string, a apierr.Answer) (elements []json.RawMessage
 			return []json.RawMessage{a.Body}, -1, nil
 		}
 	}
-	return nil, 0, &apierr.Error{System: "novi", Op: op, Status: a.Status, Class: apierr.Retry, Message: "the answer is no page"}
+	return nil, 0, without(e, a, "page")
+}
+
+// without is the error of an answer that lacks what it should hold.
+func without(e endpoint.Endpoint, a apierr.Answer, what string) error {
+	return &apierr.Error{System: "novi", Op: e.Op, Status: a.Status, Class: unsure(e.Write()), Message: "the answer holds no " + what}
 }
 
 // page reads one page of records.
-func (c *Client) page(ctx context.Context, lane budget.Lane, op, path string, q url.Values) ([]Record, int, error) {
+func (c *Client) page(ctx context.Context, lane budget.Lane, e endpoint.Endpoint, q url.Values, ids ...string) ([]Record, int, error) {
 	began := c.cfg.Clock.Now()
-	a, err := c.do(ctx, lane, op, http.MethodGet, path, "", q, nil, false, 1)
+	a, err := c.do(ctx, lane, e, ids, q, nil, 1)
 	if err != nil {
 		return nil, 0, err
 	}
-	elements, total, err := c.results(op, a)
+	elements, total, err := c.results(e, a)
 	if err != nil {
 		return nil, 0, err
 	}
@@ -256,7 +267,7 @@ func (c *Client) page(ctx context.Context, lane budget.Lane, op, path string, q 
 	for _, raw := range elements {
 		r, ok := c.record(raw, began)
 		if !ok {
-			return nil, 0, &apierr.Error{System: "novi", Op: op, Status: a.Status, Class: apierr.Retry, Message: "a record of the page has no id"}
+			return nil, 0, without(e, a, "id in one of its records")
 		}
 		records = append(records, r)
 	}
@@ -264,15 +275,15 @@ func (c *Client) page(ctx context.Context, lane budget.Lane, op, path string, q 
 }
 
 // get reads one record.
-func (c *Client) get(ctx context.Context, lane budget.Lane, op, path, id string, calls int) (Record, error) {
+func (c *Client) get(ctx context.Context, lane budget.Lane, e endpoint.Endpoint, calls int, ids ...string) (Record, error) {
 	began := c.cfg.Clock.Now()
-	a, err := c.do(ctx, lane, op, http.MethodGet, path, id, nil, nil, false, calls)
+	a, err := c.do(ctx, lane, e, ids, nil, nil, calls)
 	if err != nil {
 		return Record{}, err
 	}
 	r, ok := c.record(a.Body, began)
 	if !ok {
-		return Record{}, &apierr.Error{System: "novi", Op: op, Status: a.Status, Class: apierr.Retry, Message: "the answer holds no record"}
+		return Record{}, without(e, a, "record")
 	}
 	return r, nil
 }
@@ -281,25 +292,25 @@ var guid = regexp.MustCompile(`[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12
 
 // create makes a record, whose id is in the body or else at the end of the
 // Location header (§3.4).
-func (c *Client) create(ctx context.Context, lane budget.Lane, op, path string, body json.RawMessage) (Record, error) {
+func (c *Client) create(ctx context.Context, lane budget.Lane, e endpoint.Endpoint, body []byte, ids ...string) (Record, error) {
 	began := c.cfg.Clock.Now()
-	a, err := c.do(ctx, lane, op, http.MethodPost, path, "", nil, body, true, 1)
+	a, err := c.do(ctx, lane, e, ids, nil, body, 1)
 	if err != nil {
 		return Record{}, err
 	}
 	if r, ok := c.record(a.Body, began); ok {
 		return r, nil
 	}
-	if ids := guid.FindAllString(a.Header.Get("Location"), -1); len(ids) > 0 {
-		return Record{ID: ids[len(ids)-1], ReadBegan: began}, nil
+	if found := guid.FindAllString(a.Header.Get("Location"), -1); len(found) > 0 {
+		return Record{ID: found[len(found)-1], ReadBegan: began}, nil
 	}
-	return Record{}, &apierr.Error{System: "novi", Op: op, Status: a.Status, Class: apierr.Ambiguous, Message: "the answer holds no id"}
+	return Record{}, without(e, a, "id")
 }
 
 // put replaces a whole record. Its call is paid for.
-func (c *Client) put(ctx context.Context, lane budget.Lane, op, path, id string, body json.RawMessage) (Record, error) {
+func (c *Client) put(ctx context.Context, lane budget.Lane, e endpoint.Endpoint, body []byte, ids ...string) (Record, error) {
 	began := c.cfg.Clock.Now()
-	a, err := c.do(ctx, lane, op, http.MethodPut, path, id, nil, body, true, 0)
+	a, err := c.do(ctx, lane, e, ids, nil, body, 0)
 	if err != nil {
 		return Record{}, err
 	}
@@ -307,15 +318,106 @@ func (c *Client) put(ctx context.Context, lane budget.Lane, op, path, id string,
 	return r, nil
 }
 
+// change sets the given keys of a record that PUT replaces: it reads the
+// record, lays them over it and puts it back, at once and with the calls of
+// both taken. What it does not know stays as it is, byte for byte, and a key
+// keeps the spelling that the site has (§3.3).
+func (c *Client) change(ctx context.Context, lane budget.Lane, read, write endpoint.Endpoint, fields map[string]any, ids ...string) (Record, error) {
+	before, err := c.get(ctx, lane, read, 2, ids...)
+	if err != nil {
+		return Record{}, err
+	}
+	body, err := overlay(before.Raw, fields)
+	if err != nil {
+		return Record{}, refuse(write, err.Error())
+	}
+	return c.put(ctx, lane, write, body, ids...)
+}
+
+func overlay(record json.RawMessage, fields map[string]any) (json.RawMessage, error) {
+	var whole map[string]json.RawMessage
+	if err := json.Unmarshal(record, &whole); err != nil {
+		return nil, errors.New("the record can't be read")
+	}
+	for key, v := range fields {
+		raw, err := json.Marshal(v)
+		if err != nil {
+			return nil, errors.New("field " + key + " can't be encoded")
+		}
+		for have := range whole {
+			if strings.EqualFold(have, key) {
+				key = have
+				break
+			}
+		}
+		whole[key] = raw
+	}
+	return json.Marshal(whole)
+}
+
+func encode(e endpoint.Endpoint, v any) ([]byte, error) {
+	raw, err := json.Marshal(v)
+	if err != nil {
+		return nil, refuse(e, "the body can't be encoded")
+	}
+	return raw, nil
+}
+
+// lookup reads a whole list of Ts, which has the id of each in UniqueID or
+// whatever id says, page by page.
+func lookup[T any](c *Client, ctx context.Context, lane budget.Lane, e endpoint.Endpoint, q url.Values, id func(T) string, ids ...string) ([]T, error) {
+	var all []T
+	seen := map[string]bool{}
+	for {
+		if e.Paged {
+			q = merged(q, paging(len(all), lookupPage))
+		}
+		a, err := c.do(ctx, lane, e, ids, q, nil, 1)
+		if err != nil {
+			return nil, err
+		}
+		elements, total, err := c.results(e, a)
+		if err != nil {
+			return nil, err
+		}
+		known := len(all)
+		for _, raw := range elements {
+			var v T
+			if json.Unmarshal(raw, &v) != nil || id(v) == "" {
+				return nil, without(e, a, "id or name in one of its entries")
+			}
+			if !seen[id(v)] {
+				seen[id(v)] = true
+				all = append(all, v)
+			}
+		}
+		// A site that pays no heed to the offset shows the same ones again.
+		if !e.Paged || len(all) >= total || len(all) == known {
+			return all, nil
+		}
+	}
+}
+
+// lookupPage is how many entries of a lookup are asked for at a time, the most
+// that was seen in use (§3.1).
+const lookupPage = 1000
+
+func merged(a, b url.Values) url.Values {
+	out := url.Values{}
+	maps.Copy(out, a)
+	maps.Copy(out, b)
+	return out
+}
+
 // GetMember returns a member; Gone if there is none.
 func (c *Client) GetMember(ctx context.Context, lane budget.Lane, id string) (Record, error) {
-	return c.get(ctx, lane, "get member", c.cfg.Paths.Member, id, 1)
+	return c.get(ctx, lane, getMember, 1, id)
 }
 
 // GetMemberToPut is GetMember for a PutMember that follows at once: the call
 // budget of both is taken before, so that nothing waits between the two.
 func (c *Client) GetMemberToPut(ctx context.Context, lane budget.Lane, id string) (Record, error) {
-	return c.get(ctx, lane, "get member", c.cfg.Paths.Member, id, 2)
+	return c.get(ctx, lane, getMemberToPut, 2, id)
 }
 
 // ListRequest asks for one page of members; empty filters don't filter.
@@ -325,6 +427,7 @@ type ListRequest struct {
 	// ModifiedSince is inclusive; the site may read the day only (§3.2).
 	ModifiedSince time.Time
 	Email, Name   string // exact, without regard to case
+	ParentName    string // of the company, the same
 }
 
 // Page is one page.
@@ -336,16 +439,17 @@ type Page struct {
 // ListMembers returns one page.
 func (c *Client) ListMembers(ctx context.Context, lane budget.Lane, r ListRequest) (Page, error) {
 	q := paging(r.Offset, r.PageSize)
-	if !r.ModifiedSince.IsZero() {
-		q.Set("lastModifiedDate", c.date(r.ModifiedSince))
-	}
+	c.setDate(q, "lastModifiedDate", r.ModifiedSince)
 	if r.Email != "" {
 		q.Set("email", r.Email)
 	}
 	if r.Name != "" {
 		q.Set("name", r.Name)
 	}
-	members, total, err := c.page(ctx, lane, "list members", c.cfg.Paths.Members, q)
+	if r.ParentName != "" {
+		q.Set("parentName", r.ParentName)
+	}
+	members, total, err := c.page(ctx, lane, listMembers, q)
 	return Page{Members: members, TotalCount: total}, err
 }
 
@@ -358,11 +462,11 @@ func (c *Client) date(t time.Time) string { return t.In(c.cfg.Timezone).Format(t
 
 // CreateMember makes a member. The record may hold its id only.
 func (c *Client) CreateMember(ctx context.Context, lane budget.Lane, body json.RawMessage) (Record, error) {
-	return c.create(ctx, lane, "create member", c.cfg.Paths.Members, body)
+	return c.create(ctx, lane, createMember, body)
 }
 
 // PutMember replaces the whole member, which GetMemberToPut has just read:
 // what body lacks becomes null (§3.4). Its call is paid for.
 func (c *Client) PutMember(ctx context.Context, lane budget.Lane, id string, body json.RawMessage) (Record, error) {
-	return c.put(ctx, lane, "put member", c.cfg.Paths.Member, id, body)
+	return c.put(ctx, lane, putMember, body, id)
 }

@@ -62,8 +62,9 @@ func TestReleasedSamplesStillDecode(t *testing.T) {
 		t.Fatalf("%d released samples, want one for each of %d types at least (%v)", len(entries), len(full()), err)
 	}
 	for _, file := range entries {
-		name := strings.TrimSuffix(filepath.Base(file), ".json")
-		t.Run(name, func(t *testing.T) {
+		// What a type has gained since has a sample of its own after a plus sign.
+		name, _, _ := strings.Cut(strings.TrimSuffix(filepath.Base(file), ".json"), "+")
+		t.Run(filepath.Base(file), func(t *testing.T) {
 			data, err := os.ReadFile(file)
 			if err != nil {
 				t.Fatal(err)

@@ -213,7 +213,7 @@ func full() map[string]any {
 	event := canonical.Event{
 		Version: 7, Contact: contact, Links: map[canonical.System][]canonical.ExternalID{canonical.GHL: {"nmFm"}},
 		Changes: []canonical.Change{{Field: "first_name", From: "Ad", To: "Ada", Origin: canonical.Novi, At: noon, Conflict: &canonical.Conflict{Lost: "Adi", Origin: canonical.GHL, Reason: "newer"}}},
-		Cause:   canonical.Cause{Stream: "RAW", Sequence: 12, Via: "fetch", System: canonical.Novi},
+		Cause:   canonical.Cause{Stream: "RAW", Sequence: 12, Via: "fetch", System: canonical.Novi, Reason: "she is her sister"}, MergedInto: id,
 		Sync:    canonical.Sync{Stamps: map[string]canonical.Stamp{"first_name": {At: 1, Seq: 2, Origin: canonical.Novi}}},
 	}
 	all := map[string]any{
@@ -221,7 +221,7 @@ func full() map[string]any {
 		"causeway.tag.removed.v1": canonical.TagEvent{Tag: "board", ContactID: id, ContactVersion: 8, Origin: canonical.GHL, At: noon},
 		"causeway.observation.v1": observation.Observation{System: canonical.GHL, Tenant: "alpine-guild", Kind: canonical.KindContact, ExternalID: "nmFm", Via: observation.Writeback,
 			Endpoint: observation.GHLContactGet, ReadBegan: noon, Modified: noon, Absent: true, Names: map[string]string{"cf1": "contact.x"}, Entity: id,
-			Parent: "c1", Contact: id, Creates: true, Wrote: map[string]string{"first_name": "Ada"}, Atomic: true, Record: gojson.RawMessage(`{"id":"nmFm"}`)},
+			Parent: "c1", Contact: id, Creates: true, Target: "nmFm", Reason: "a sister", Wrote: map[string]string{"first_name": "Ada"}, Atomic: true, Record: gojson.RawMessage(`{"id":"nmFm"}`)},
 		"causeway.effect.v1": effect.Effect{System: canonical.Novi, Tenant: "alpine-guild", Kind: canonical.KindContact, ID: id, State: effect.Done, Version: 7, Attempt: 1,
 			Create: true, External: "9f1c", At: noon, Wrote: map[string]string{"first_name": "Ada"}, TagsAdded: []string{"a"}, TagsRemoved: []string{"b"}, Writebacks: [][]byte{[]byte("{}")}, Reason: "refused"},
 		"causeway.dead_letter.v1": envelope.DeadLetter{Stage: "sink", Tenant: "alpine-guild", Kind: canonical.KindContact, ID: string(id), Reason: "refused", At: noon,
@@ -231,7 +231,7 @@ func full() map[string]any {
 		e := event
 		if kind != canonical.KindContact {
 			e = canonical.NewEvent(kind, id)
-			e.Version, e.Links, e.Changes, e.Cause, e.Sync = event.Version, event.Links, event.Changes, event.Cause, event.Sync
+			e.Version, e.Links, e.Changes, e.Cause, e.Sync, e.MergedInto = event.Version, event.Links, event.Changes, event.Cause, event.Sync, id
 			e.SetContactID(id)
 			e.SetDeleted(true)
 			for _, f := range canonical.Fields(kind) {

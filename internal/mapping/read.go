@@ -25,6 +25,8 @@ type Shown struct {
 	Ref canonical.CanonicalID
 	// Fold says that names may have lost their case on the way.
 	Fold bool
+	// Also are further addresses by which the system knows the person, sorted.
+	Also []string
 	// Parent is the record that this one hangs on, at the same system.
 	Parent canonical.ExternalID
 	// Inactive says that the record is one that Novi keeps of somebody who was
@@ -104,6 +106,7 @@ func (l *Lens) showGHL(o observation.Observation, record map[string]json.RawMess
 		}
 	}
 	s.Tags, s.Tagged, s.Grouped = tags(record["tags"]), true, true
+	s.Also = l.addresses(record["additionalEmails"])
 	if l.GHLRef != "" {
 		s.Ref = canonical.CanonicalID(text(custom[l.GHLRef]))
 	}
@@ -215,6 +218,27 @@ func (l *Lens) showNovi(record map[string]json.RawMessage) (Shown, error) {
 		s.Ref = canonical.CanonicalID(text(record[l.NoviRef]))
 	}
 	return s, nil
+}
+
+// addresses reads GHL's additional e-mail addresses: objects with an email, or
+// the addresses themselves (dossier GHL §3.1).
+func (l *Lens) addresses(raw json.RawMessage) []string {
+	var list []json.RawMessage
+	_ = json.Unmarshal(raw, &list) // a shape that we don't know shows nothing
+	var out []string
+	for _, one := range list {
+		var object struct {
+			Email json.RawMessage `json:"email"`
+		}
+		if json.Unmarshal(one, &object) == nil {
+			one = object.Email
+		}
+		if a := l.Normalize(Email, strings.TrimSpace(text(one))); a != "" {
+			out = append(out, a)
+		}
+	}
+	slices.Sort(out)
+	return slices.Compact(out)
 }
 
 func tags(raw json.RawMessage) []string {

@@ -20,8 +20,12 @@ type Event struct {
 	Appointment *Appointment            `json:"appointment,omitempty"`
 	Changes     []Change                `json:"changes"` // what differs from the version before; empty for op observed, but for conflicts
 	Links       map[System][]ExternalID `json:"links"`   // the records that show this entity
-	Cause       Cause                   `json:"cause"`
-	Sync        Sync                    `json:"sync"` // the transform's own: subscribers must not read it
+	// MergedInto is set on the last event of an entity, op merged, that turned
+	// out to be another one: what was said of it is now said of that one. It is
+	// empty again if the two were taken apart (see causeway unmerge).
+	MergedInto CanonicalID `json:"merged_into,omitempty"`
+	Cause      Cause       `json:"cause"`
+	Sync       Sync        `json:"sync"` // the transform's own: subscribers must not read it
 }
 
 // NewEvent returns the state of an entity that nothing is known of yet.
@@ -195,6 +199,7 @@ type Cause struct {
 	Sequence uint64 `json:"sequence"`
 	Via      string `json:"via"`
 	System   System `json:"system"`
+	Reason   string `json:"reason,omitempty"` // what a person gave as the reason
 }
 
 // TagEvent says that a contact gained or lost a tag. It is derived from the
@@ -222,6 +227,44 @@ type Sync struct {
 	// contact may be waiting for it.
 	Linked []System        `json:"linked,omitempty"`
 	Flips  map[string]Flip `json:"flips,omitempty"` // by field, tags as in TagField; only what changed lately
+	// Born is the RAW sequence of the first sight: the lower, the older.
+	Born uint64 `json:"born,omitempty"`
+	// Others are the records of a system beside the one in Base, which is the
+	// primary: the one that is written. Those that are gone are here too.
+	Others map[System]map[ExternalID]Base `json:"others,omitempty"`
+	// Folded are the entities that were folded into this one, in that order,
+	// and Later what people have made of fields since the first of them was, by
+	// record and field (tags as in TagField): taking them apart again needs it.
+	Folded []Folded                                  `json:"folded,omitempty"`
+	Later  map[System]map[ExternalID]map[string]Edit `json:"later,omitempty"`
+	// Apart are entities that a person has said are not this one.
+	Apart []CanonicalID `json:"apart,omitempty"`
+}
+
+// Folded is an entity that was folded into another, and what that other was
+// before.
+type Folded struct {
+	ID      CanonicalID         `json:"id"`
+	Version uint64              `json:"v"` // of the one that was folded in, before it says merged
+	Contact Contact             `json:"contact"`
+	Stamps  map[string]Stamp    `json:"stamps,omitempty"`
+	Tags    map[string]TagStamp `json:"tags,omitempty"`
+}
+
+// Edit is the last value that people gave a field at one record.
+type Edit struct {
+	Stamp
+	Value string `json:"x,omitempty"`
+}
+
+// Record returns what a record is last known to show, whether it is the
+// primary one of its system or another.
+func (e *Event) Record(system System, id ExternalID) (Base, bool) {
+	if b, ok := e.Sync.Base[system]; ok && b.External == id {
+		return b, true
+	}
+	b, ok := e.Sync.Others[system][id]
+	return b, ok
 }
 
 // Held reports whether field (a tag as in [TagField]) flips between values and
@@ -302,11 +345,14 @@ type Base struct {
 	At       Read              `json:"at"`
 	FieldAt  map[string]Read   `json:"field_at,omitempty"` // where a field was last shown earlier than At
 	Fields   map[string]string `json:"fields"`
-	Tags     []string          `json:"tags,omitempty"`    // sorted
-	Tagged   bool              `json:"tagged,omitempty"`  // an observation has covered the tags
-	Grouped  bool              `json:"grouped,omitempty"` // an observation has covered the tags that come from groups
-	Gone     bool              `json:"gone,omitempty"`    // the system says that the record is not there
-	Parent   ExternalID        `json:"parent,omitempty"`  // the record that it hangs on there
+	Tags     []string          `json:"tags,omitempty"`     // sorted
+	Tagged   bool              `json:"tagged,omitempty"`   // an observation has covered the tags
+	Grouped  bool              `json:"grouped,omitempty"`  // an observation has covered the tags that come from groups
+	Gone     bool              `json:"gone,omitempty"`     // the system says that the record is not there
+	Inactive bool              `json:"inactive,omitempty"` // it is what Novi keeps of somebody who was removed
+	Also     []string          `json:"also,omitempty"`     // further addresses that the system knows the person by
+	Writing  *Writing          `json:"writing,omitempty"`  // of a record in Others; of a primary one see Sync.Writing
+	Parent   ExternalID        `json:"parent,omitempty"`   // the record that it hangs on there
 }
 
 // Rendering is how a system shows a value that we wrote.

@@ -19,6 +19,8 @@ const (
 	GHL  System = "ghl"
 	Novi System = "novi"
 	Rule System = "rule"
+	// Person is who decides by hand.
+	Person System = "person"
 )
 
 // Other returns the system on the opposite side, or "" for anything but the

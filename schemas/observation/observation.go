@@ -37,6 +37,9 @@ const (
 	// Relink shows nothing: the contact that a record hangs on has become
 	// known, or another one.
 	Relink Via = "relink"
+	// Unmerge shows nothing: a person says that Entity, which was merged into
+	// another, is not that other.
+	Unmerge Via = "unmerge"
 )
 
 // The endpoints that records come from. An endpoint decides which fields a
@@ -80,10 +83,15 @@ type Observation struct {
 	Contact canonical.CanonicalID `json:"contact,omitempty"`
 	// Creates says, of an intent, that a record is about to be made.
 	Creates bool `json:"creates,omitempty"`
+	// Target is the record that an intent is about; "" if it is yet to be made.
+	Target canonical.ExternalID `json:"target,omitempty"`
+	// Reason is a person's, for an unmerge.
+	Reason string `json:"reason,omitempty"`
 	// Names gives the keys of the ids that the record uses for its custom
 	// fields, so that a replay needs no look-up.
 	Names map[string]string `json:"names,omitempty"`
-	// Entity is the entity that a writeback was written for.
+	// Entity is the entity that a writeback was written for, or that an intent,
+	// a relink or an unmerge is about.
 	Entity canonical.CanonicalID `json:"entity,omitempty"`
 	// Wrote holds, for a writeback, the canonical values that were written,
 	// for an intent those that are about to be; tags as canonical.TagField has
@@ -127,7 +135,7 @@ func Decode(data []byte) (Observation, error) {
 		return Observation{}, fmt.Errorf("decode observation: system, kind, via or external_id is missing")
 	case !canonical.ValidTenant(o.Tenant):
 		return Observation{}, fmt.Errorf("decode observation: tenant %q is not a slug", o.Tenant)
-	case o.Via != Notice && o.Via != Intent && o.Via != Relink && !o.Absent && len(o.Record) == 0:
+	case o.Via != Notice && o.Via != Intent && o.Via != Relink && o.Via != Unmerge && !o.Absent && len(o.Record) == 0:
 		return Observation{}, fmt.Errorf("decode observation: record is missing and it is not absent")
 	}
 	return o, nil

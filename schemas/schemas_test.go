@@ -214,7 +214,7 @@ func full() map[string]any {
 		Version: 7, Contact: contact, Links: map[canonical.System][]canonical.ExternalID{canonical.GHL: {"nmFm"}},
 		Changes: []canonical.Change{{Field: "first_name", From: "Ad", To: "Ada", Origin: canonical.Novi, At: noon, Conflict: &canonical.Conflict{Lost: "Adi", Origin: canonical.GHL, Reason: "newer"}}},
 		Cause:   canonical.Cause{Stream: "RAW", Sequence: 12, Via: "fetch", System: canonical.Novi, Reason: "she is her sister"}, MergedInto: id,
-		Sync:    canonical.Sync{Stamps: map[string]canonical.Stamp{"first_name": {At: 1, Seq: 2, Origin: canonical.Novi}}},
+		Sync: canonical.Sync{Stamps: map[string]canonical.Stamp{"first_name": {At: 1, Seq: 2, Origin: canonical.Novi}}},
 	}
 	all := map[string]any{
 		"causeway.tag.added.v1":   canonical.TagEvent{Tag: "board", ContactID: id, ContactVersion: 7, Origin: canonical.GHL, At: noon},

@@ -191,6 +191,8 @@ const (
 	ReasonUnion = "union"
 	// ReasonFlip: the field changed to and fro too often and is held as it is.
 	ReasonFlip = "flip"
+	// ReasonMerged: the record that had it was merged into another at its system.
+	ReasonMerged = "merged"
 )
 
 // Cause says which RAW message led to the transition.

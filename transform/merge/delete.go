@@ -20,12 +20,12 @@ const (
 // an item that went with its contact takes nothing with it. An entity that no
 // system shows any more is a tombstone.
 func (m *merger) absent() (canonical.Event, Outcome) {
-	if !m.known || m.base.Gone || m.base.External != m.seen.External {
+	if !m.known || m.base.Gone {
 		return m.old, Outcome{}
 	}
 	m.next.Changes = nil
 	base := m.base
-	base.Gone, base.At = true, m.seen.At
+	base.Gone, base.At, base.Inactive, base.Writing = true, m.seen.At, false, nil
 	m.setBase(base)
 	all := cloneMap(m.old.Links)
 	left := slices.DeleteFunc(slices.Clone(all[m.seen.System]), func(x canonical.ExternalID) bool { return x == m.seen.External })
@@ -35,6 +35,13 @@ func (m *merger) absent() (canonical.Event, Outcome) {
 		all[m.seen.System] = left
 	}
 	m.next.Links = all
+	if len(left) > 0 {
+		// The person is still there: another record is the primary one now.
+		if !m.other {
+			m.promote(left)
+		}
+		return m.publish()
+	}
 	var rules mapping.Delete
 	if m.policy.Rules != nil {
 		rules = m.policy.Rules.Delete(m.next.Kind(), m.seen.System)
@@ -42,13 +49,35 @@ func (m *merger) absent() (canonical.Event, Outcome) {
 		rules.Action = mapping.Propagate
 	}
 	switch {
-	case m.old.Deleted() || m.seen.Via == observation.Writeback:
+	case m.old.Deleted() || m.seen.Via == observation.Writeback || m.seen.Twin:
 	case len(all) == 0, rules.Action == mapping.Propagate && !m.seen.ParentGone:
 		m.setDeleted(true)
 	case rules.Action == mapping.TagRecord && m.next.Kind() == canonical.KindContact:
 		m.addTag(mapping.NormalizeTag(rules.Tag))
 	}
 	return m.publish()
+}
+
+// promote puts the first of links that is known in the place of the primary
+// record, which is gone.
+func (m *merger) promote(links []canonical.ExternalID) {
+	for _, x := range links {
+		next, known := m.next.Sync.Others[m.seen.System][x]
+		if !known || next.Gone {
+			continue
+		}
+		m.setOther(m.next.Sync.Base[m.seen.System])
+		m.dropOther(x)
+		m.next.Sync.Writing = cloneMap(m.next.Sync.Writing)
+		if delete(m.next.Sync.Writing, m.seen.System); next.Writing != nil {
+			m.next.Sync.Writing[m.seen.System] = *next.Writing
+		}
+		next.Writing = nil
+		m.next.Sync.Base = cloneMap(m.next.Sync.Base)
+		m.next.Sync.Base[m.seen.System] = next
+		m.next.Sync.Linked = []canonical.System{m.seen.System}
+		return
+	}
 }
 
 func (m *merger) setDeleted(deleted bool) {
@@ -76,9 +105,9 @@ func (m *merger) addTag(tag string) {
 }
 
 // revive makes a tombstone live again whose record is there after all: its
-// system had said that it was gone, and a later read shows it.
+// system had said that it was gone, and a later read shows it, or another.
 func (m *merger) revive() {
-	if m.old.Deleted() && m.base.Gone {
+	if primary := m.old.Sync.Base[m.seen.System]; m.old.Deleted() && (m.base.Gone || primary.Gone && !m.other) {
 		m.setDeleted(false)
 	}
 }

@@ -50,6 +50,15 @@ type Seen struct {
 	// Wrote and Atomic are a writeback's; see [observation.Observation].
 	Wrote  map[string]string
 	Atomic bool
+	// Target is the record that an intent is about, "" for one that is yet to be
+	// made, which Creates says.
+	Target  canonical.ExternalID
+	Creates bool
+	// Twin says of an absence that the record was merged into another of the
+	// same person, so that nobody was removed.
+	Twin bool
+	// Reason is a person's; see [Unmerge].
+	Reason string
 }
 
 // Outcome says what a merge came to. The zero value is that nothing at all
@@ -73,23 +82,30 @@ type Outcome struct {
 // sequence).
 func Apply(state canonical.Event, seen Seen, policy Policy) (canonical.Event, Outcome) {
 	m := &merger{policy: policy, seen: seen, old: state, next: state}
-	m.base, m.known = state.Sync.Base[seen.System]
 	m.next.Sync.Linked = nil
 	switch seen.Via {
 	case observation.Intent:
+		m.seen.External = seen.Target
+		m.find()
 		return m.intent()
 	case observation.Relink:
+		m.base, m.known = state.Sync.Base[seen.System]
 		return m.relink()
 	}
+	m.find()
 	switch {
 	case m.known && !off.stale && !seen.At.Newer(m.base.At) && !m.hasNewerField():
 		if m.settle(); m.dirty { // stale, but it ends an intent
-			m.next.Changes = nil
+			if m.next.Changes = nil; m.other {
+				m.setBase(m.newBase)
+			}
 			return m.publish()
 		}
 		return state, Outcome{} // stale, or the same thing again
-	case seen.Absent, state.Deleted() && seen.Shown.Inactive:
-		return m.absent() // of a tombstone's member no more is left than an inactive one
+	case seen.Absent, (state.Deleted() || m.other) && seen.Shown.Inactive:
+		// Of a tombstone's member, and of one that was merged into another, no
+		// more is left than an inactive one.
+		return m.absent()
 	}
 	m.thaw()
 	m.next.Changes = nil
@@ -106,11 +122,28 @@ type merger struct {
 	seen      Seen
 	old, next canonical.Event
 	base      canonical.Base // as it was
-	known     bool           // the system has shown this entity before
+	known     bool           // the system has shown this record before
+	other     bool           // it is not its system's primary one
 	newBase   canonical.Base
 	dirty     bool // base, links, stamps or renderings changed
 	at        int64
 	fighting  []string
+	folding   bool // two entities, and no record
+}
+
+// find looks up what is known of the record. The first of its system is the
+// primary one, and another takes its place when that is gone.
+func (m *merger) find() {
+	primary, there := m.old.Sync.Base[m.seen.System]
+	switch {
+	case !there:
+		return
+	case primary.External == m.seen.External, m.seen.Via == observation.Intent && m.seen.External == "" && !(m.seen.Creates && !primary.Gone):
+		m.base, m.known = primary, true
+		return
+	}
+	m.base, m.known = m.old.Sync.Others[m.seen.System][m.seen.External]
+	m.other = !primary.Gone || m.seen.Absent
 }
 
 // hasNewerField reports whether an observation that is older than the newest
@@ -151,18 +184,21 @@ func (m *merger) changedAt() int64 {
 // before. An empty one says that it won't write after all. One that comes
 // again, late, is known by its sequence.
 func (m *merger) intent() (canonical.Event, Outcome) {
-	was := m.old.Sync.Writing[m.seen.System]
-	if off.intents || m.old.Version == 0 || m.seen.At.Seq <= was.Seq || len(was.Fields)+len(m.seen.Wrote) == 0 {
+	was := m.intended()
+	if off.intents || m.old.Version == 0 || m.seen.At.Seq <= was.Seq || len(was.Fields)+len(m.seen.Wrote) == 0 || m.other && !m.known {
 		return m.old, Outcome{}
 	}
 	m.setWriting(canonical.Writing{Seq: m.seen.At.Seq, Fields: maps.Clone(m.seen.Wrote)})
 	m.next.Changes = nil
+	if m.other {
+		m.setBase(m.newBase)
+	}
 	return m.publish()
 }
 
 // settle ends, with a writeback, the intents that it answers.
 func (m *merger) settle() {
-	writing := m.next.Sync.Writing[m.seen.System]
+	writing := m.intended()
 	if m.seen.Via != observation.Writeback || len(writing.Fields) == 0 || m.seen.At.Seq <= writing.Seq {
 		return
 	}
@@ -185,7 +221,7 @@ func (m *merger) arrived(f, value string) bool {
 	if wrote, ok := m.seen.Wrote[f]; ok && wrote == value {
 		return true // the writeback itself, which ends its intents in settle
 	}
-	w := m.next.Sync.Writing[m.seen.System]
+	w := m.intended()
 	if writing, ok := w.Fields[f]; !ok || writing != value {
 		return false
 	}
@@ -196,7 +232,27 @@ func (m *merger) arrived(f, value string) bool {
 	return true
 }
 
+// intended is what the sink is about to write to the record.
+func (m *merger) intended() canonical.Writing {
+	switch {
+	case !m.other:
+		return m.next.Sync.Writing[m.seen.System]
+	case m.newBase.Writing != nil:
+		return *m.newBase.Writing
+	case m.base.Writing != nil:
+		return *m.base.Writing
+	}
+	return canonical.Writing{}
+}
+
 func (m *merger) setWriting(w canonical.Writing) {
+	if m.other {
+		if m.newBase.External == "" { // nothing else is merged
+			m.newBase = m.base
+		}
+		m.newBase.Writing = &w
+		return
+	}
 	m.next.Sync.Writing = cloneMap(m.next.Sync.Writing)
 	m.next.Sync.Writing[m.seen.System] = w
 }
@@ -204,7 +260,7 @@ func (m *merger) setWriting(w canonical.Writing) {
 func (m *merger) fields() {
 	m.newBase = canonical.Base{
 		External: m.seen.External, At: m.base.At, Tags: m.base.Tags, Tagged: m.base.Tagged, Grouped: m.base.Grouped,
-		Fields: maps.Clone(m.base.Fields), FieldAt: maps.Clone(m.base.FieldAt),
+		Fields: maps.Clone(m.base.Fields), FieldAt: maps.Clone(m.base.FieldAt), Writing: m.base.Writing, Inactive: m.seen.Shown.Inactive, Also: m.seen.Shown.Also,
 	}
 	if m.newBase.Fields == nil {
 		m.newBase.Fields = map[string]string{}
@@ -212,10 +268,11 @@ func (m *merger) fields() {
 	if m.newBase.FieldAt == nil {
 		m.newBase.FieldAt = map[string]canonical.Read{}
 	}
-	if !m.known || m.base.External != m.seen.External || m.base.Gone {
+	if !m.known || m.base.Gone {
 		m.dirty = true
 		m.next.Sync.Linked = []canonical.System{m.seen.System}
 	}
+	m.dirty = m.dirty || m.base.Inactive != m.newBase.Inactive || !slices.Equal(m.base.Also, m.newBase.Also)
 	m.newBase.Parent = cmp.Or(m.seen.Shown.Parent, m.base.Parent)
 	newest := !m.known || m.seen.At.Newer(m.base.At)
 	if newest {
@@ -363,6 +420,7 @@ func (m *merger) made(f string) bool {
 
 // win makes value canonical. reason says why current lost, if the two competed.
 func (m *merger) win(f, value, current, reason string) {
+	m.edited(f, value)
 	c := canonical.Change{Field: f, From: current, To: value, Origin: m.seen.System, At: micros(m.changedAt())}
 	stamp, had := m.next.Sync.Stamps[f]
 	if reason != "" {
@@ -375,6 +433,20 @@ func (m *merger) win(f, value, current, reason string) {
 	m.stamp(f)
 	m.next.Changes = append(m.next.Changes, c)
 	m.dirty = true
+}
+
+// edited remembers, of an entity that others were folded into, what people do
+// at which record.
+func (m *merger) edited(f, value string) {
+	if len(m.old.Sync.Folded) == 0 || m.folding {
+		return
+	}
+	all := cloneMap(m.next.Sync.Later)
+	at := cloneMap(all[m.seen.System])
+	of := cloneMap(at[m.seen.External])
+	of[f] = canonical.Edit{Stamp: canonical.Stamp{At: m.changedAt(), Seq: m.seen.At.Seq, Origin: m.seen.System}, Value: value}
+	at[m.seen.External], all[m.seen.System] = of, at
+	m.next.Sync.Later = all
 }
 
 func (m *merger) lose(f, value, current, reason string) {
@@ -452,6 +524,9 @@ func (m *merger) tags() {
 		if m.policy.Lens.FromGroup(tag) && m.seen.System != canonical.Novi {
 			return // the group's: Novi decides
 		}
+		if m.other && m.policy.Rules != nil && tag == m.policy.Rules.DuplicatesTag {
+			return // it marks the record, not the person
+		}
 		stamp := canonical.Stamp{At: m.changedAt(), Seq: m.seen.At.Seq, Origin: m.seen.System}
 		inSync := before[tag] == have.Present && m.known
 		if have.Seq != 0 && !inSync && !stamp.Newer(have.Stamp) {
@@ -466,6 +541,7 @@ func (m *merger) tags() {
 			m.left(f, map[bool]string{true: "true"}[have.Present], shown)
 		}
 		stamp.At = max(stamp.At, have.At)
+		m.edited(f, shown)
 		set[tag] = canonical.TagStamp{Stamp: stamp, Present: present}
 		m.at = max(m.at, m.changedAt())
 		changed = true
@@ -545,6 +621,12 @@ func (m *merger) finish() (canonical.Event, Outcome) {
 	if len(m.newBase.FieldAt) == 0 {
 		m.newBase.FieldAt = nil
 	}
+	if old, there := m.old.Sync.Base[m.seen.System]; there && !m.other && old.External != m.seen.External {
+		m.setOther(old) // gone, and another record takes its place
+		m.dropOther(m.seen.External)
+		m.next.Sync.Writing = cloneMap(m.next.Sync.Writing)
+		delete(m.next.Sync.Writing, m.seen.System)
+	}
 	m.setBase(m.newBase)
 	links := m.old.Links[m.seen.System]
 	if !slices.Contains(links, m.seen.External) {
@@ -558,15 +640,39 @@ func (m *merger) finish() (canonical.Event, Outcome) {
 	return m.publish()
 }
 
+// setBase notes what the record shows.
 func (m *merger) setBase(base canonical.Base) {
-	all := cloneMap(m.old.Sync.Base)
-	all[m.seen.System] = base
-	m.next.Sync.Base = all
+	if m.other {
+		m.setOther(base)
+		return
+	}
+	base.Writing = nil
+	m.next.Sync.Base = cloneMap(m.next.Sync.Base)
+	m.next.Sync.Base[m.seen.System] = base
+}
+
+// setOther notes what a record shows that is not its system's primary one.
+func (m *merger) setOther(base canonical.Base) {
+	m.next.Sync.Others = cloneMap(m.next.Sync.Others)
+	of := cloneMap(m.next.Sync.Others[m.seen.System])
+	of[base.External] = base
+	m.next.Sync.Others[m.seen.System] = of
+}
+
+func (m *merger) dropOther(x canonical.ExternalID) {
+	of := cloneMap(m.next.Sync.Others[m.seen.System])
+	delete(of, x)
+	m.next.Sync.Others = cloneMap(m.next.Sync.Others)
+	if m.next.Sync.Others[m.seen.System] = of; len(of) == 0 {
+		delete(m.next.Sync.Others, m.seen.System)
+	}
 }
 
 func (m *merger) publish() (canonical.Event, Outcome) {
-	m.next.Version = m.old.Version + 1
-	m.next.Cause = canonical.Cause{Stream: "RAW", Sequence: m.seen.At.Seq, Via: string(m.seen.Via), System: m.seen.System}
+	if m.next.Version = m.old.Version + 1; m.old.Version == 0 {
+		m.next.Sync.Born = m.seen.At.Seq
+	}
+	m.next.Cause = canonical.Cause{Stream: "RAW", Sequence: m.seen.At.Seq, Via: string(m.seen.Via), System: m.seen.System, Reason: m.seen.Reason}
 	if m.next.Changes == nil {
 		m.next.Changes = []canonical.Change{}
 	}

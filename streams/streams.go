@@ -41,7 +41,7 @@ type Consumer struct {
 // everything on RAW but notices.
 func Transform() Consumer {
 	c := Consumer{Stream: RAW, Durable: "transform"}
-	for _, via := range []string{"fetch", "poll", "backfill", "reconcile", "intent", "writeback", "rule", "relink"} {
+	for _, via := range []string{"fetch", "poll", "backfill", "reconcile", "intent", "writeback", "rule", "relink", "unmerge"} {
 		c.Filters = append(c.Filters, "raw.*.*.*.*."+via)
 	}
 	return c

@@ -4,7 +4,9 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"sync"
+	"time"
 
 	"github.com/goccy/go-json"
 	lru "github.com/hashicorp/golang-lru/v2"
@@ -13,6 +15,7 @@ import (
 	"github.com/causeway-sync/causeway/schemas/canonical"
 	"github.com/causeway-sync/causeway/schemas/envelope"
 	"github.com/causeway-sync/causeway/streams"
+	"github.com/causeway-sync/causeway/transform/identity"
 	"github.com/causeway-sync/causeway/transform/merge"
 )
 
@@ -21,6 +24,7 @@ import (
 // comes for it meanwhile waits, and the other entities go on.
 type shard struct {
 	cfg  Config
+	who  *identity.Resolver
 	in   chan job
 	busy map[canonical.CanonicalID]*entity
 	idle *lru.Cache[canonical.CanonicalID, *entity]
@@ -41,17 +45,18 @@ type entity struct {
 }
 
 type ack struct {
-	e   *entity
-	seq uint64
-	err error
+	e     *entity
+	seq   uint64
+	err   error
+	joint bool // a joint job is done, and has settled its delivery
 }
 
-func newShard(cfg Config) (*shard, error) {
+func newShard(cfg Config, who *identity.Resolver) (*shard, error) {
 	idle, err := lru.New[canonical.CanonicalID, *entity](cfg.Cache)
 	if err != nil {
 		return nil, fmt.Errorf("entity cache: %w", err)
 	}
-	return &shard{cfg: cfg, in: make(chan job, 64), busy: map[canonical.CanonicalID]*entity{}, idle: idle, signal: make(chan struct{}, 1)}, nil
+	return &shard{cfg: cfg, who: who, in: make(chan job, 64), busy: map[canonical.CanonicalID]*entity{}, idle: idle, signal: make(chan struct{}, 1)}, nil
 }
 
 // run works until in is closed and nothing is under way.
@@ -96,6 +101,12 @@ func (s *shard) step(ctx context.Context, e *entity) {
 	for len(e.waiting) > 0 {
 		e.current = e.waiting[0]
 		e.waiting = e.waiting[1:]
+		if with := e.current.with; with != nil {
+			s.busy[e.id] = e
+			s.idle.Remove(e.id)
+			with.arrive(ctx, s, e)
+			return
+		}
 		started, err := s.merge(ctx, e)
 		if started {
 			s.busy[e.id] = e
@@ -111,35 +122,26 @@ func (s *shard) step(ctx context.Context, e *entity) {
 
 func (s *shard) merge(ctx context.Context, e *entity) (started bool, err error) {
 	j := e.current
-	if !e.loaded {
-		if e.state, e.seq, err = load(ctx, s.cfg.Bus, j.tenant, j.kind, e.id); err != nil {
-			return false, err
-		}
-		if e.state.Version == 0 {
-			e.state = canonical.NewEvent(j.kind, e.id)
-		}
-		e.loaded = true
+	if err := s.load(ctx, j, e); err != nil {
+		return false, err
+	}
+	if err := s.followed(j, e); err != nil {
+		return false, err
 	}
 	if j.seen.Absent && e.state.Version == 0 {
 		return false, nil
 	}
 	if parent := e.state.ContactID(); j.seen.Absent && parent != "" {
-		contact, _, err := load(ctx, s.cfg.Bus, j.tenant, canonical.KindContact, parent)
-		if err != nil {
+		if j.seen.ParentGone, err = s.parentGone(ctx, j, e, parent); err != nil {
 			return false, err
 		}
-		j.seen.ParentGone = contact.Deleted() || contact.Sync.Base[j.seen.System].Gone
 	}
 	next, out := merge.Apply(e.state, j.seen, j.policy.merge())
 	if out.Op == "" {
 		return false, nil
 	}
-	if out.Fighting != "" {
-		// Before the event: once that is there, a redelivery finds no fight. One
-		// letter too many, should the event lose the race, does no harm.
-		if err := s.bury(ctx, j, "field "+out.Fighting+" flips between values and is held"); err != nil {
-			return false, err
-		}
+	if err := s.letters(ctx, j, next, out, j.doubt); err != nil {
+		return false, err
 	}
 	m, err := event(j.tenant, next, out, e.seq)
 	if err != nil {
@@ -147,15 +149,84 @@ func (s *shard) merge(ctx context.Context, e *entity) (started bool, err error) 
 	}
 	e.next = next
 	err = s.cfg.Bus.PublishAsync(ctx, m, func(a bus.Ack, err error) {
-		s.mu.Lock()
-		s.acks = append(s.acks, ack{e, a.Seq, err})
-		s.mu.Unlock()
-		select {
-		case s.signal <- struct{}{}:
-		default:
-		}
+		s.ack(ack{e: e, seq: a.Seq, err: err})
 	})
 	return err == nil, err
+}
+
+// ack wakes the shard; it may be called from any goroutine.
+func (s *shard) ack(a ack) {
+	s.mu.Lock()
+	s.acks = append(s.acks, a)
+	s.mu.Unlock()
+	select {
+	case s.signal <- struct{}{}:
+	default:
+	}
+}
+
+// load sees to it that e's state is there.
+func (s *shard) load(ctx context.Context, j job, e *entity) (err error) {
+	if e.loaded {
+		return nil
+	}
+	if e.state, e.seq, err = load(ctx, s.cfg.Bus, j.tenant, j.kind, e.id); err != nil {
+		return err
+	}
+	if e.state.Version == 0 {
+		e.state = canonical.NewEvent(j.kind, e.id)
+	}
+	e.loaded = true
+	return nil
+}
+
+// followed sends j back if e isn't the entity that it is about: e was merged
+// into another, or isn't the one any more that j's was merged into. Resolving
+// it again then finds that one.
+func (s *shard) followed(j job, e *entity) error {
+	switch {
+	case e.state.MergedInto != "":
+		s.who.Merged(e.id, e.state.MergedInto)
+	case j.by != "" && !slices.ContainsFunc(e.state.Sync.Folded, func(f canonical.Folded) bool { return f.ID == j.by }):
+		s.who.Merged(j.by, "")
+	default:
+		return nil
+	}
+	return bus.Later(fmt.Errorf("entity %s is another one now", e.id), 20*time.Millisecond)
+}
+
+// parentGone reports whether the contact's record on which the item's record
+// hangs is gone too.
+func (s *shard) parentGone(ctx context.Context, j job, e *entity, parent canonical.CanonicalID) (bool, error) {
+	parent, err := s.who.Now(ctx, j.tenant, parent)
+	if err != nil {
+		return false, err
+	}
+	contact, _, err := load(ctx, s.cfg.Bus, j.tenant, canonical.KindContact, parent)
+	if err != nil {
+		return false, err
+	}
+	record, known := contact.Record(j.seen.System, e.state.Sync.Base[j.seen.System].Parent)
+	if !known {
+		record = contact.Sync.Base[j.seen.System]
+	}
+	return contact.Deleted() || record.Gone, nil
+}
+
+// letters sets aside for a person what an event leaves open. They come before
+// the event: once that is there, a redelivery finds nothing to say. One letter
+// too many, should the event lose the race, does no harm.
+func (s *shard) letters(ctx context.Context, j job, next canonical.Event, out merge.Outcome, doubt error) error {
+	if out.Fighting != "" {
+		if err := s.bury(ctx, j, "field "+out.Fighting+" flips between values and is held"); err != nil {
+			return err
+		}
+	}
+	keys := append([]string{"first_name", "last_name"}, j.policy.Rules.Keys()...)
+	if doubt == nil || !slices.ContainsFunc(next.Changes, func(c canonical.Change) bool { return c.From != c.To && slices.Contains(keys, c.Field) }) {
+		return nil // said when the keys met
+	}
+	return s.bury(ctx, j, doubt.Error())
 }
 
 // bury sets an entity aside for a person although its observation is handled.
@@ -176,6 +247,7 @@ func (s *shard) bury(ctx context.Context, j job, reason string) error {
 func (s *shard) published(ctx context.Context, a ack) {
 	e := a.e
 	switch {
+	case a.joint:
 	case a.err == nil:
 		e.state, e.seq = e.next, a.seq
 		e.current.delivery.Done(nil)

@@ -99,7 +99,7 @@ func Run(ctx context.Context, cfg Config) error {
 	defer finish()
 	var shards errgroup.Group
 	for range cfg.Shards {
-		s, err := newShard(cfg)
+		s, err := newShard(cfg, resolver)
 		if err != nil {
 			return err
 		}
@@ -147,6 +147,13 @@ type job struct {
 	id       canonical.CanonicalID
 	seen     merge.Seen
 	policy   Policy
+	// by is the entity that id was found under, if that was merged into it.
+	by canonical.CanonicalID
+	// doubt says why a record's keys don't say whose it is besides.
+	doubt error
+	// with is set for what is about two entities: the job is in the queues of
+	// both, and is worked on when it is the next in either.
+	with *joint
 }
 
 func (d *dispatcher) handle(ctx context.Context, m *bus.Delivery) {
@@ -155,6 +162,16 @@ func (d *dispatcher) handle(ctx context.Context, m *bus.Delivery) {
 		m.Done(err)
 		return
 	}
+	d.send(j)
+	if j.with != nil {
+		j.id = j.with.other
+		d.send(j)
+	}
+}
+
+// send puts j into the queue of its entity. Since there is one dispatcher, any
+// two jobs that are in the same two queues are in the same order in both.
+func (d *dispatcher) send(j job) {
 	d.shards[maphash.String(d.seed, string(j.id))%uint64(len(d.shards))].in <- j
 }
 
@@ -172,7 +189,7 @@ func (d *dispatcher) prepare(ctx context.Context, m *bus.Delivery) (job, error) 
 		return job{}, bus.Terminate(fmt.Errorf("observation of kind %q, which is not handled", o.Kind))
 	}
 	j := job{delivery: m, tenant: o.Tenant, kind: o.Kind, policy: policy, seen: merge.Seen{
-		System: o.System, External: o.ExternalID, Via: o.Via, Absent: o.Absent, Wrote: o.Wrote, Atomic: o.Atomic,
+		System: o.System, External: o.ExternalID, Via: o.Via, Absent: o.Absent, Wrote: o.Wrote, Atomic: o.Atomic, Target: o.Target, Creates: o.Creates, Reason: o.Reason,
 		At: canonical.Read{AsOf: o.ReadBegan.UnixMicro(), Seq: m.Seq},
 	}}
 	if !o.Modified.IsZero() {
@@ -180,11 +197,18 @@ func (d *dispatcher) prepare(ctx context.Context, m *bus.Delivery) (job, error) 
 	}
 	switch o.Via {
 	case observation.Intent:
-		j.id = o.Entity
+		j.id, j.by = d.resolver.Follow(o.Entity)
 		d.resolver.Creating(o.Tenant, o.Kind, o.System, creates(o), o.Entity)
 		return j, nil
 	case observation.Relink:
-		j.id, j.seen.Contact, j.seen.Shown.Parent = o.Entity, o.Contact, o.Parent
+		j.id, j.seen.Shown.Parent = o.Entity, o.Parent
+		j.seen.Contact, err = d.resolver.Now(ctx, o.Tenant, o.Contact)
+		return j, err
+	case observation.Unmerge:
+		if o.Entity == "" || o.Contact == "" || o.Entity == o.Contact {
+			return job{}, bus.Terminate(errors.New("unmerge: it doesn't say which entity is merged into which"))
+		}
+		j.id, j.with = o.Entity, &joint{mine: o.Entity, other: o.Contact}
 		return j, nil
 	case observation.Writeback:
 		d.resolver.Creating(o.Tenant, o.Kind, o.System, "", o.Entity)
@@ -198,14 +222,18 @@ func (d *dispatcher) prepare(ctx context.Context, m *bus.Delivery) (job, error) 
 		}
 	}
 	r := identity.Record{
-		Tenant: o.Tenant, Kind: o.Kind, System: o.System, External: o.ExternalID, Shown: j.seen.Shown, Entity: o.Entity, Absent: o.Absent,
+		Tenant: o.Tenant, Kind: o.Kind, System: o.System, External: o.ExternalID, Shown: j.seen.Shown, Entity: o.Entity, Absent: o.Absent, Policy: policy.Rules,
 	}
 	if o.Kind != canonical.KindContact {
 		return d.prepareItem(ctx, j, r, m.Count)
 	}
-	j.id, err = d.resolver.Resolve(ctx, r)
+	whose, err := d.resolver.Resolve(ctx, r)
 	if errors.Is(err, identity.ErrAmbiguous) {
 		return job{}, bus.Terminate(err)
+	}
+	if j.id, j.by, j.doubt = whose.ID, whose.By, whose.Doubt; whose.With != "" {
+		j.with = &joint{mine: whose.ID, other: whose.With}
+		j.with.wroteFor, _ = d.resolver.Follow(o.Entity)
 	}
 	return j, err
 }
@@ -237,11 +265,11 @@ func (d *dispatcher) prepareItem(ctx context.Context, j job, r identity.Record, 
 			return job{}, err
 		}
 	}
-	j.id, err = d.resolver.Resolve(ctx, r)
+	whose, err := d.resolver.Resolve(ctx, r)
 	if errors.Is(err, identity.ErrAmbiguous) {
 		return job{}, bus.Terminate(err)
 	}
-	if err != nil || j.id == "" || parent == "" {
+	if j.id = whose.ID; err != nil || j.id == "" || parent == "" {
 		return j, err
 	}
 	if err := d.resolver.Hang(ctx, r.Tenant, r.System, parent, r.Kind, j.id); err != nil {

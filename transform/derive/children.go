@@ -3,6 +3,8 @@ package derive
 import (
 	"context"
 	"fmt"
+	"maps"
+	"slices"
 	"strconv"
 
 	"github.com/causeway-sync/causeway/internal/bus"
@@ -21,7 +23,7 @@ type Child struct {
 type ChildrenOf func(ctx context.Context, tenant canonical.Tenant, system canonical.System, parent canonical.ExternalID) ([]Child, error)
 
 // Children tells, until ctx is done, each task, note and appointment that its
-// contact has got a record at a system: by a relink on RAW, which the
+// contact has got a record at a system, or is another one now: by a relink on RAW, which the
 // transform makes an event of the item's. Some wait to learn whose they are,
 // others to be written where the contact wasn't.
 func Children(ctx context.Context, b bus.Bus, of ChildrenOf) error {
@@ -39,10 +41,18 @@ func children(ctx context.Context, p bus.Publisher, of ChildrenOf, m bus.Stored)
 	if err != nil {
 		return bus.Terminate(fmt.Errorf("decode contact event: %w", err))
 	}
-	if len(e.Sync.Linked) == 0 {
+	contact, links := e.ID(), e.Links
+	switch {
+	case e.MergedInto != "":
+		// All that ever hung on its records, also on those that are gone.
+		contact, links = e.MergedInto, map[canonical.System][]canonical.ExternalID{}
+		for system, base := range e.Sync.Base {
+			links[system] = append(slices.Collect(maps.Keys(e.Sync.Others[system])), base.External)
+		}
+	case len(e.Sync.Linked) == 0:
 		return nil
 	}
-	for system, records := range e.Links {
+	for system, records := range links {
 		for _, record := range records {
 			list, err := of(ctx, subject.Tenant, system, record)
 			if err != nil {
@@ -50,7 +60,7 @@ func children(ctx context.Context, p bus.Publisher, of ChildrenOf, m bus.Stored)
 			}
 			for _, c := range list {
 				o := observation.Observation{System: system, Tenant: subject.Tenant, Kind: c.Kind, ExternalID: canonical.ExternalID(c.ID),
-					Via: observation.Relink, Entity: c.ID, Parent: record, Contact: e.ID(), ReadBegan: m.Time}
+					Via: observation.Relink, Entity: c.ID, Parent: record, Contact: contact, ReadBegan: m.Time}
 				body, err := o.Encode()
 				if err != nil {
 					return bus.Terminate(err)

@@ -13,7 +13,9 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
+	"sync"
 
 	lru "github.com/hashicorp/golang-lru/v2"
 
@@ -40,10 +42,15 @@ type Resolver struct {
 	// linked is who was linked last, for entities whose first event is on its
 	// way: the system and the entity, to the record.
 	linked *lru.Cache[string, canonical.ExternalID]
+	// itself holds contacts that were looked up and had not been merged.
+	itself *lru.Cache[canonical.CanonicalID, bool]
 	// creating holds, by system, kind and parent, the entities whose record is
 	// being made there; creatingAt where an entity is among them.
 	creating   map[string]map[canonical.CanonicalID]bool
 	creatingAt map[string]string
+
+	mu     sync.Mutex
+	merged map[canonical.CanonicalID]canonical.CanonicalID // entities that are others now
 }
 
 // New returns a Resolver that remembers up to size claims.
@@ -56,8 +63,12 @@ func New(claims bus.KV, entities Entities, size int) (*Resolver, error) {
 	if err != nil {
 		return nil, fmt.Errorf("identity cache: %w", err)
 	}
-	return &Resolver{claims: claims, entities: entities, cache: cache, linked: linked,
-		creating: map[string]map[canonical.CanonicalID]bool{}, creatingAt: map[string]string{}}, nil
+	itself, err := lru.New[canonical.CanonicalID, bool](size)
+	if err != nil {
+		return nil, fmt.Errorf("identity cache: %w", err)
+	}
+	return &Resolver{claims: claims, entities: entities, cache: cache, linked: linked, itself: itself,
+		creating: map[string]map[canonical.CanonicalID]bool{}, creatingAt: map[string]string{}, merged: map[canonical.CanonicalID]canonical.CanonicalID{}}, nil
 }
 
 // Record is what is known of the record to resolve.
@@ -72,84 +83,261 @@ type Record struct {
 	Absent bool
 	// Contact is the entity that an item hangs on, or "" while nobody knows.
 	Contact canonical.CanonicalID
+	// Policy says by what a person is known; nil means the defaults.
+	Policy *mapping.Policy
+}
+
+// Resolved is whose a record is.
+type Resolved struct {
+	// ID is its entity, or "" for an absent record that nobody knows.
+	ID canonical.CanonicalID
+	// With is another entity that shows an identity key of r, so that the two
+	// may be one; or "".
+	With canonical.CanonicalID
+	// By is the entity that the record was found under, if that has been merged
+	// into ID.
+	By canonical.CanonicalID
+	// Doubt says, of a linked record, why its keys don't decide.
+	Doubt error
 }
 
 // Resolve returns the entity of r: the one that its external id is linked to;
 // else the one that a write of ours was for; else the one that its identity
 // keys name; else a new one, whose id is derived from r. It claims the keys
-// that r shows. For an absent record that is not linked it returns "".
-func (v *Resolver) Resolve(ctx context.Context, r Record) (canonical.CanonicalID, error) {
+// that r shows. A second record of one system that shows the keys of an entity
+// gets an entity of its own, and With names the other: whether the two are one
+// is for the merge to say, which sees what both are by then.
+//
+// Entities that were merged are followed to the one they are now, as far as
+// this instance knows of it; see [Resolver.Merged].
+func (v *Resolver) Resolve(ctx context.Context, r Record) (Resolved, error) {
 	link := streams.LinkKey(r.Tenant, r.Kind, r.System, r.External)
 	id, err := v.get(ctx, link)
 	if err != nil {
-		return "", err
+		return Resolved{}, err
 	}
 	if r.Absent {
-		return id, nil
+		return v.absent(ctx, r, id)
 	}
-	if id == "" {
-		if id, err = v.find(ctx, r); err != nil {
-			return "", err
+	var out Resolved
+	var other canonical.CanonicalID
+	linked := id != ""
+	if !linked {
+		if id, other, err = v.find(ctx, r); err != nil {
+			return Resolved{}, err
 		}
 		if id == "" {
 			id = canonical.NewID(r.Tenant, r.Kind, r.System, r.External)
 		}
 		// Another instance may have been first: then its word counts.
 		if id, err = v.claim(ctx, link, id); err != nil {
-			return "", err
+			return Resolved{}, err
 		}
-	} else if r.Entity != "" && r.Entity != id {
-		return "", fmt.Errorf("%s record %s was written for entity %s and is linked to %s: %w", r.System, r.External, r.Entity, id, ErrAmbiguous)
 	}
-	v.linked.Add(string(r.System)+"."+string(id), r.External)
+	out.ID, out.By = v.follow(id)
+	if wrote, _ := v.follow(r.Entity); linked && wrote != "" && wrote != out.ID {
+		// What stands in the place of a record that was to be made for another:
+		// the two may be one.
+		if r.Kind != canonical.KindContact {
+			return Resolved{}, fmt.Errorf("%s record %s was written for entity %s and is linked to %s: %w", r.System, r.External, r.Entity, id, ErrAmbiguous)
+		}
+		other = wrote
+	}
+	v.linked.Add(string(r.System)+"."+string(out.ID), r.External)
+	holders := []canonical.CanonicalID{}
 	for _, key := range keys(r) {
-		if err := v.hold(ctx, r, key, id); err != nil {
-			return "", err
+		holder, err := v.hold(ctx, r, key, id)
+		if err != nil {
+			return Resolved{}, err
+		}
+		if holder, _ = v.follow(holder); holder != "" {
+			holders = append(holders, holder)
 		}
 	}
-	return id, nil
+	also, err := v.also(ctx, r, id)
+	if err != nil {
+		return Resolved{}, err
+	}
+	holders = slices.DeleteFunc(append(holders, append(also, other)...), func(h canonical.CanonicalID) bool { return h == "" || h == out.ID })
+	slices.Sort(holders)
+	switch holders = slices.Compact(holders); len(holders) {
+	case 0:
+	case 1:
+		out.With = holders[0]
+	default:
+		err := fmt.Errorf("%s record %s shows identity keys of %d other entities, %s and %s among them: %w", r.System, r.External, len(holders), holders[0], holders[1], ErrAmbiguous)
+		if !linked {
+			return Resolved{}, err
+		}
+		out.Doubt = err
+	}
+	return out, nil
 }
 
-// find looks for an existing entity that an unlinked record belongs to.
-func (v *Resolver) find(ctx context.Context, r Record) (canonical.CanonicalID, error) {
+// absent finds the entity of a record that is gone, and who shows the keys of
+// that entity: the record may have been merged into one of theirs.
+func (v *Resolver) absent(ctx context.Context, r Record, id canonical.CanonicalID) (Resolved, error) {
+	out := Resolved{}
+	if out.ID, out.By = v.follow(id); id == "" || r.Kind != canonical.KindContact {
+		return out, nil
+	}
+	if x, is := v.linked.Get(string(r.System) + "." + string(out.ID)); is && x == r.External {
+		v.linked.Remove(string(r.System) + "." + string(out.ID))
+	}
+	state, ok, err := v.entities(ctx, r.Tenant, r.Kind, out.ID)
+	if err != nil || !ok {
+		return out, err
+	}
+	names := []string{}
+	for _, k := range r.Policy.Identify(state.Field) {
+		names = append(names, keyName(r.Tenant, k.Field, k.Values))
+	}
+	if email := state.Field("email"); email != "" {
+		names = append(names, keyName(r.Tenant, alsoKey, []string{email}))
+	}
+	for _, name := range names {
+		holder, err := v.get(ctx, name)
+		if err != nil {
+			return Resolved{}, err
+		}
+		if holder, _ = v.follow(holder); holder != "" && holder != out.ID {
+			out.With = holder // the merge looks whether it is so
+			return out, nil
+		}
+	}
+	return out, nil
+}
+
+// also claims the further addresses that a record shows, and returns who shows
+// them as their own.
+func (v *Resolver) also(ctx context.Context, r Record, id canonical.CanonicalID) ([]canonical.CanonicalID, error) {
+	var out []canonical.CanonicalID
+	for _, address := range r.Shown.Also {
+		name := keyName(r.Tenant, alsoKey, []string{address})
+		if holder, err := v.claim(ctx, name, id); err != nil {
+			return nil, err
+		} else if holder != id {
+			if err := v.move(ctx, name, id); err != nil {
+				return nil, err
+			}
+		}
+		holder, err := v.get(ctx, keyName(r.Tenant, "email", []string{address}))
+		if err != nil {
+			return nil, err
+		}
+		if holder, _ = v.follow(holder); holder != "" && holder != id {
+			out = append(out, holder)
+		}
+	}
+	return out, nil
+}
+
+// find looks for an existing entity that an unlinked record belongs to, or
+// that is the same person and has another record in that system.
+func (v *Resolver) find(ctx context.Context, r Record) (id, other canonical.CanonicalID, err error) {
 	for _, ref := range []canonical.CanonicalID{r.Entity, r.Shown.Ref} {
 		if ref == "" {
 			continue
 		}
-		if state, ok, err := v.entities(ctx, r.Tenant, r.Kind, ref); err != nil {
-			return "", err
-		} else if ok && !linkedElsewhere(state, r) {
-			return ref, nil
-		}
-	}
-	for _, key := range keys(r) {
-		id, err := v.get(ctx, key.name)
-		if err != nil {
-			return "", err
-		}
-		if id == "" {
-			continue
-		}
-		state, ok, err := v.entities(ctx, r.Tenant, r.Kind, id)
-		if x, was := v.linked.Get(string(r.System) + "." + string(id)); was && x != r.External && r.Kind != canonical.KindContact {
-			continue // two items may well be alike
-		}
+		state, ok, err := v.entity(ctx, r, ref)
 		switch {
 		case err != nil:
-			return "", err
+			return "", "", err
 		case !ok:
-			return id, nil // claimed by an observation that is on its way
-		case !key.holds(state):
-			continue // the value has gone; the claim is let go when it is taken
-		case linkedElsewhere(state, r) && r.Kind != canonical.KindContact:
-			continue
-		case linkedElsewhere(state, r):
-			return "", fmt.Errorf("%s record %s shows the same %s as entity %s, which is linked to another %s record: %w",
-				r.System, r.External, key.what, id, r.System, ErrAmbiguous)
+		case r.Kind == canonical.KindContact && state.ID() != ref:
+			return ref, "", nil // it was merged since, and what was made for it is another record of that one
+		case !linkedElsewhere(state, r):
+			return ref, "", nil
 		}
-		return id, nil
 	}
-	return "", nil
+	found := map[canonical.CanonicalID]bool{}
+	for _, key := range keys(r) {
+		holder, err := v.get(ctx, key.name)
+		if err != nil {
+			return "", "", err
+		}
+		if holder == "" {
+			continue
+		}
+		state, ok, err := v.entity(ctx, r, holder)
+		if err != nil {
+			return "", "", err
+		}
+		who := holder
+		if ok {
+			who = state.ID()
+		}
+		x, was := v.linked.Get(string(r.System) + "." + string(who))
+		elsewhere := was && x != r.External || ok && linkedElsewhere(state, r)
+		switch {
+		case ok && !key.holds(state):
+			continue // the value has gone; the claim is let go when it is taken
+		case elsewhere && r.Kind != canonical.KindContact:
+			continue // two items may well be alike
+		case elsewhere:
+			found[who] = true
+			other = who
+		default: // also if it is claimed by an observation that is on its way
+			found[who] = true
+			if id == "" {
+				id = who
+			}
+		}
+		if r.Kind != canonical.KindContact {
+			return id, "", nil
+		}
+	}
+	if len(found) > 1 {
+		return "", "", fmt.Errorf("%s record %s shows identity keys of %d entities: %w", r.System, r.External, len(found), ErrAmbiguous)
+	}
+	return id, other, nil
+}
+
+// entity returns the state of an entity, or of the one that it was merged into.
+func (v *Resolver) entity(ctx context.Context, r Record, id canonical.CanonicalID) (canonical.Event, bool, error) {
+	for {
+		id, _ = v.follow(id)
+		state, ok, err := v.entities(ctx, r.Tenant, r.Kind, id)
+		if err != nil || !ok || state.MergedInto == "" {
+			return state, ok, err
+		}
+		v.Merged(id, state.MergedInto)
+	}
+}
+
+// Merged notes that an entity is another one from now on, or, if into is "",
+// that it is itself again. What is found under it is looked for under that
+// one. It may be called from any goroutine.
+func (v *Resolver) Merged(id, into canonical.CanonicalID) {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	if into == "" {
+		delete(v.merged, id)
+		return
+	}
+	v.merged[id] = into
+	v.itself.Remove(id)
+}
+
+// follow returns the entity that id is now, and the last one before it on the
+// way there, or "" if there is none.
+func (v *Resolver) follow(id canonical.CanonicalID) (now, by canonical.CanonicalID) {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	for range len(v.merged) + 1 {
+		next, merged := v.merged[id]
+		if !merged {
+			break
+		}
+		id, by = next, id
+	}
+	return id, by
+}
+
+// Follow returns the entity that id is now, and the last one before it on the
+// way there, as far as this instance knows; see [Resolver.Merged].
+func (v *Resolver) Follow(id canonical.CanonicalID) (now, by canonical.CanonicalID) {
+	return v.follow(id)
 }
 
 func linkedElsewhere(state canonical.Event, r Record) bool {
@@ -162,24 +350,33 @@ func linkedElsewhere(state canonical.Event, r Record) bool {
 }
 
 // hold sees to it that key points to id. A claim that another entity holds
-// rightly stays with it: both then show the value, and the first keeps it.
-func (v *Resolver) hold(ctx context.Context, r Record, key identityKey, id canonical.CanonicalID) error {
+// rightly stays with it: both then show the value, and the first, which is
+// returned, keeps it.
+func (v *Resolver) hold(ctx context.Context, r Record, key identityKey, id canonical.CanonicalID) (canonical.CanonicalID, error) {
 	holder, err := v.claim(ctx, key.name, id)
 	if err != nil || holder == id {
-		return err
+		return holder, err
 	}
-	state, ok, err := v.entities(ctx, r.Tenant, r.Kind, holder)
-	if err != nil || !ok || key.holds(state) {
-		return err
+	state, ok, err := v.entity(ctx, r, holder)
+	if now, _ := v.follow(id); err != nil || !ok || state.ID() == now {
+		return holder, err
 	}
-	_, rev, err := v.claims.Get(ctx, key.name)
+	if key.holds(state) {
+		return holder, nil
+	}
+	return "", v.move(ctx, key.name, id)
+}
+
+// move takes a claim from one who doesn't hold it rightly any more.
+func (v *Resolver) move(ctx context.Context, name string, id canonical.CanonicalID) error {
+	_, rev, err := v.claims.Get(ctx, name)
 	if err != nil && !errors.Is(err, bus.ErrNotFound) {
 		return fmt.Errorf("look up claim: %w", err)
 	}
-	if _, err := v.claims.Update(ctx, key.name, []byte(id), rev); err != nil && !errors.Is(err, bus.ErrWrongSequence) {
+	if _, err := v.claims.Update(ctx, name, []byte(id), rev); err != nil && !errors.Is(err, bus.ErrWrongSequence) {
 		return fmt.Errorf("move claim: %w", err)
 	}
-	v.cache.Remove(key.name)
+	v.cache.Remove(name)
 	return nil
 }
 
@@ -217,35 +414,30 @@ func (v *Resolver) claim(ctx context.Context, key string, id canonical.Canonical
 // identityKey is a value that is meant to name one person.
 type identityKey struct {
 	name  string
-	what  string
 	holds func(canonical.Event) bool
 }
 
-// keys returns the identity keys that r shows, strongest first: e-mail; then
-// phone with last name, which families share, so that it holds only where the
-// first names agree and the e-mails don't differ.
+// alsoKey is what the claims of further addresses are of.
+const alsoKey = "also"
+
+// keys returns the identity keys that r shows, strongest first. A phone holds
+// only where the names agree and the e-mails don't differ.
 func keys(r Record) []identityKey {
-	f := r.Shown.Fields
 	if r.Kind != canonical.KindContact {
 		return itemKeys(r)
 	}
+	email := r.Shown.Fields["email"]
 	var out []identityKey
-	if email := f["email"]; email != "" {
-		out = append(out, identityKey{name: hashKey(r.Tenant, "email", email), what: "email", holds: func(s canonical.Event) bool {
-			return shows(s, "email", email)
-		}})
-	}
-	phone, last, first := f["phone"], strings.ToLower(f["last_name"]), strings.ToLower(f["first_name"])
-	if phone != "" && last != "" && first != "" {
-		out = append(out, identityKey{name: hashKey(r.Tenant, "phone", phone, last, first), what: "phone and name", holds: func(s canonical.Event) bool {
-			return shows(s, "phone", phone) && (f["email"] == "" || s.Contact.Email == "" || shows(s, "email", f["email"]))
+	for _, k := range r.Policy.Identify(func(f string) string { return r.Shown.Fields[f] }) {
+		field, value := k.Field, k.Values[0]
+		out = append(out, identityKey{name: keyName(r.Tenant, field, k.Values), holds: func(s canonical.Event) bool {
+			return shows(s, field, value) && (field != "phone" || email == "" || s.Contact.Email == "" || shows(s, "email", email))
 		}})
 	}
 	return out
 }
 
-// shows reports whether the entity, or either system's record of it, has the
-// value.
+// shows reports whether the entity, or a record of it, has the value.
 func shows(s canonical.Event, field, value string) bool {
 	if s.Contact.Field(field) == value {
 		return true
@@ -255,7 +447,18 @@ func shows(s canonical.Event, field, value string) bool {
 			return true
 		}
 	}
+	for _, of := range s.Sync.Others {
+		for _, b := range of {
+			if !b.Gone && b.Fields[field] == value {
+				return true
+			}
+		}
+	}
 	return false
+}
+
+func keyName(tenant canonical.Tenant, what string, values []string) string {
+	return hashKey(tenant, streams.Token(what), values...)
 }
 
 func hashKey(tenant canonical.Tenant, what string, values ...string) string {

@@ -70,6 +70,8 @@ type world struct {
 	*identity.Resolver
 	*bucket
 	states map[canonical.CanonicalID]canonical.Event
+	with   canonical.CanonicalID // of the last that was seen
+	doubt  error
 }
 
 func setup(t *testing.T) *world {
@@ -95,10 +97,12 @@ func record(system canonical.System, id canonical.ExternalID, f fields) identity
 // see resolves r and has its entity show what r shows, as the merge would.
 func (w *world) see(r identity.Record) canonical.CanonicalID {
 	w.t.Helper()
-	id, err := w.Resolve(w.t.Context(), r)
+	got, err := w.Resolve(w.t.Context(), r)
 	if err != nil {
 		w.t.Fatal(err)
 	}
+	w.with, w.doubt = got.With, got.Doubt
+	id := got.ID
 	s := w.states[id]
 	s.Version++
 	s.Contact.ID = id
@@ -111,6 +115,7 @@ func (w *world) see(r identity.Record) canonical.CanonicalID {
 	if len(s.Links[r.System]) == 0 {
 		s.Links[r.System] = []canonical.ExternalID{r.External}
 	}
+	s.Sync.Base = map[canonical.System]canonical.Base{}
 	w.states[id] = s
 	return id
 }
@@ -208,8 +213,8 @@ func TestResolve(t *testing.T) {
 	})
 	t.Run("a record that is gone and was never seen is nobody", func(t *testing.T) {
 		w := setup(t)
-		if id, err := w.Resolve(t.Context(), identity.Record{Tenant: tenant, Kind: canonical.KindContact, System: canonical.GHL, External: "g1", Absent: true}); id != "" || err != nil {
-			t.Errorf("got %q, %v", id, err)
+		if got, err := w.Resolve(t.Context(), identity.Record{Tenant: tenant, Kind: canonical.KindContact, System: canonical.GHL, External: "g1", Absent: true}); got.ID != "" || err != nil {
+			t.Errorf("got %q, %v", got.ID, err)
 		}
 		if len(w.values) != 0 {
 			t.Errorf("it was claimed: %v", w.values)
@@ -217,34 +222,165 @@ func TestResolve(t *testing.T) {
 	})
 }
 
-func TestNeverGuessed(t *testing.T) {
-	tests := []struct {
-		name string
-		r    func(*world) identity.Record
-	}{
-		{"a second record of the same system", func(w *world) identity.Record {
-			w.see(record(canonical.GHL, "g1", ada))
-			return record(canonical.GHL, "g2", ada)
-		}},
-		{"a write for one that is linked to another", func(w *world) identity.Record {
-			a := w.see(record(canonical.GHL, "g1", ada))
-			w.see(record(canonical.Novi, "n2", fields{"email": "b@example.org"}))
-			r := record(canonical.Novi, "n2", fields{"email": "b@example.org"})
-			r.Entity = a
-			return r
-		}},
+// merged has a be b from now on, as the transform publishes it.
+func (w *world) merged(a, b canonical.CanonicalID) {
+	s, into := w.states[a], w.states[b]
+	s.MergedInto = b
+	into.Sync.Others = map[canonical.System]map[canonical.ExternalID]canonical.Base{}
+	for system, records := range s.Links {
+		into.Sync.Others[system] = map[canonical.ExternalID]canonical.Base{records[0]: {Fields: map[string]string{"email": s.Contact.Email}}}
 	}
-	for _, tt := range tests {
-		t.Run(tt.name, func(t *testing.T) {
-			w := setup(t)
-			_, err := w.Resolve(t.Context(), tt.r(w))
-			if !errors.Is(err, identity.ErrAmbiguous) {
-				t.Errorf("got %v", err)
-			}
-			if err != nil && strings.Contains(err.Error(), "example.org") {
-				t.Errorf("it shows who it is about: %v", err)
-			}
-		})
+	w.states[a], w.states[b] = s, into
+}
+
+func TestTheSamePerson(t *testing.T) {
+	t.Run("a second record of the same system", func(t *testing.T) {
+		w := setup(t)
+		a := w.see(record(canonical.GHL, "g1", ada))
+		if b := w.see(record(canonical.GHL, "g2", ada)); b == a || w.with != a {
+			t.Errorf("got %s with %s; the first is %s", b, w.with, a)
+		}
+	})
+	t.Run("a second record while the first is on its way", func(t *testing.T) {
+		w := setup(t)
+		a, err := w.Resolve(t.Context(), record(canonical.GHL, "g1", ada))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if b := w.see(record(canonical.GHL, "g2", ada)); b == a.ID || w.with != a.ID {
+			t.Errorf("got %s with %s; the first is %s", b, w.with, a.ID)
+		}
+	})
+	t.Run("keys that meet later", func(t *testing.T) {
+		w := setup(t)
+		a := w.see(record(canonical.GHL, "g1", ada))
+		b := w.see(record(canonical.Novi, "n2", fields{"email": "b@example.org"}))
+		if w.with != "" {
+			t.Errorf("before they meet: with %s", w.with)
+		}
+		if got := w.see(record(canonical.Novi, "n2", fields{"email": "ada@example.org"})); got != b || w.with != a {
+			t.Errorf("got %s with %s, want %s with %s", got, w.with, b, a)
+		}
+	})
+	t.Run("what stands in the place of a record that we were to make", func(t *testing.T) {
+		w := setup(t)
+		a := w.see(record(canonical.GHL, "g1", ada))
+		n := w.see(record(canonical.Novi, "n2", fields{"email": "b@example.org"}))
+		r := record(canonical.Novi, "n2", fields{"email": "b@example.org"})
+		r.Entity = a
+		if got := w.see(r); got != n || w.with != a {
+			t.Errorf("got %s with %s, want %s with %s", got, w.with, n, a)
+		}
+	})
+	t.Run("a record that is gone, whose number another shows now", func(t *testing.T) {
+		w := setup(t)
+		a := w.see(record(canonical.GHL, "g1", with(ada, "phone", "")))
+		b := w.see(record(canonical.GHL, "g2", with(ada, "email", "b@example.org")))
+		w.see(record(canonical.GHL, "g1", ada))
+		got, err := w.Resolve(t.Context(), identity.Record{Tenant: tenant, Kind: canonical.KindContact, System: canonical.GHL, External: "g2", Absent: true})
+		if err != nil || got.ID != b || got.With != a {
+			t.Errorf("got %+v, %v, want %s with %s", got, err, b, a)
+		}
+	})
+	t.Run("a record that is gone, whose address another has as a further one", func(t *testing.T) {
+		w := setup(t)
+		b := w.see(record(canonical.GHL, "g2", fields{"email": "old@example.org"}))
+		r := record(canonical.GHL, "g1", fields{"email": "ada@example.org"})
+		r.Shown.Also = []string{"old@example.org"}
+		a := w.see(r)
+		if w.with != b {
+			t.Errorf("seen with %q, want %s", w.with, b)
+		}
+		got, err := w.Resolve(t.Context(), identity.Record{Tenant: tenant, Kind: canonical.KindContact, System: canonical.GHL, External: "g2", Absent: true})
+		if err != nil || got.ID != b || got.With != a {
+			t.Errorf("got %+v, %v, want %s with %s", got, err, b, a)
+		}
+	})
+	t.Run("a key of the tenant's own", func(t *testing.T) {
+		w := setup(t)
+		policy := &mapping.Policy{IdentityKeys: []string{"custom.member_no"}}
+		r := record(canonical.GHL, "g1", fields{"email": "ada@example.org", "custom.member_no": "7"})
+		r.Policy = policy
+		id := w.see(r)
+		r = record(canonical.Novi, "n1", fields{"custom.member_no": "7"})
+		r.Policy = policy
+		if got := w.see(r); got != id {
+			t.Errorf("the same number: got %s, want %s", got, id)
+		}
+		r = record(canonical.Novi, "n2", fields{"email": "ada@example.org"})
+		r.Policy = policy
+		if got := w.see(r); got == id || w.with != "" {
+			t.Errorf("the same address, which is no key: got %s with %q", got, w.with)
+		}
+	})
+}
+
+// TestMergedIsFollowed: what was linked to an entity, or made for it, is the
+// other's once it was merged into that, and its own again afterwards.
+func TestMergedIsFollowed(t *testing.T) {
+	w := setup(t)
+	a := w.see(record(canonical.GHL, "g1", ada))
+	b := w.see(record(canonical.GHL, "g2", fields{"email": "b@example.org"}))
+	w.merged(b, a)
+	if got, err := w.Contact(t.Context(), tenant, canonical.GHL, "g2"); err != nil || got != a {
+		t.Errorf("an item's contact is %s, %v, want %s", got, err, a)
+	}
+	made := record(canonical.Novi, "n9", fields{})
+	made.Entity = b
+	for _, r := range []identity.Record{record(canonical.GHL, "g2", fields{"email": "b@example.org"}), record(canonical.Novi, "n2", fields{"email": "b@example.org"}), made} {
+		got, err := w.Resolve(t.Context(), r)
+		if err != nil || got.ID != a || got.With != "" {
+			t.Errorf("%s: got %+v, %v, want %s", r.External, got, err, a)
+		}
+		if linked := r.External == "g2"; linked && got.By != b {
+			t.Errorf("%s was found under %q, want %s", r.External, got.By, b)
+		}
+	}
+	s := w.states[b]
+	s.MergedInto = ""
+	w.states[b] = s
+	w.Merged(b, "")
+	if got, err := w.Resolve(t.Context(), record(canonical.GHL, "g2", fields{"email": "b@example.org"})); err != nil || got.ID != b {
+		t.Errorf("taken apart: got %+v, %v, want %s", got, err, b)
+	}
+}
+
+// TestNeverGuessed: an address says one and a number another.
+func TestNeverGuessed(t *testing.T) {
+	w := setup(t)
+	w.see(record(canonical.GHL, "g1", fields{"email": "ada@example.org"}))
+	w.see(record(canonical.GHL, "g2", with(ada, "email", "")))
+	_, err := w.Resolve(t.Context(), record(canonical.Novi, "n1", ada))
+	if !errors.Is(err, identity.ErrAmbiguous) {
+		t.Fatalf("got %v", err)
+	}
+	if strings.Contains(err.Error(), "example.org") {
+		t.Errorf("it shows who it is about: %v", err)
+	}
+	id := w.see(record(canonical.Novi, "n3", fields{"email": "c@example.org"}))
+	if got := w.see(record(canonical.Novi, "n3", ada)); got != id || w.with != "" || !errors.Is(w.doubt, identity.ErrAmbiguous) {
+		t.Errorf("a record that is linked: got %s with %q, doubt %v", got, w.with, w.doubt)
+	}
+}
+
+// TestAnAddressMoves: late and doubled notices of a hand-over don't make one
+// person of two, and the claim goes along in the end.
+func TestAnAddressMoves(t *testing.T) {
+	w := setup(t)
+	a := w.see(record(canonical.GHL, "g1", fields{"email": "office@example.org"}))
+	b := w.see(record(canonical.GHL, "g2", fields{"email": "bruno@example.org"}))
+	taken := record(canonical.GHL, "g2", fields{"email": "office@example.org"})
+	left := record(canonical.GHL, "g1", fields{"email": "ada@example.org"})
+	for i, r := range []identity.Record{taken, left, left, taken, taken} { // the first comes too early
+		if got, want := w.see(r), map[canonical.ExternalID]canonical.CanonicalID{"g1": a, "g2": b}[r.External]; got != want {
+			t.Fatalf("%d: got %s, want %s", i, got, want)
+		}
+	}
+	if w.with != "" {
+		t.Errorf("in the end with %s", w.with)
+	}
+	if got := w.see(record(canonical.Novi, "n1", fields{"email": "office@example.org"})); got != b {
+		t.Errorf("the address leads to %s, want %s", got, b)
 	}
 }
 

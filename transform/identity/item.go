@@ -12,7 +12,27 @@ import (
 
 // Contact returns the contact that a record of system is linked to, or "".
 func (v *Resolver) Contact(ctx context.Context, tenant canonical.Tenant, system canonical.System, record canonical.ExternalID) (canonical.CanonicalID, error) {
-	return v.get(ctx, streams.LinkKey(tenant, canonical.KindContact, system, record))
+	id, err := v.get(ctx, streams.LinkKey(tenant, canonical.KindContact, system, record))
+	if err != nil || id == "" {
+		return "", err
+	}
+	return v.Now(ctx, tenant, id)
+}
+
+// Now follows a contact that was merged to the one that it is now. One that
+// has been looked up once is known to be itself, until this instance hears
+// that it was merged.
+func (v *Resolver) Now(ctx context.Context, tenant canonical.Tenant, id canonical.CanonicalID) (canonical.CanonicalID, error) {
+	now, _ := v.follow(id)
+	if v.itself.Contains(now) {
+		return now, nil
+	}
+	state, ok, err := v.entity(ctx, Record{Tenant: tenant, Kind: canonical.KindContact}, id)
+	if err != nil || !ok {
+		return now, err
+	}
+	v.itself.Add(state.ID(), true)
+	return state.ID(), nil
 }
 
 // Hang notes that an item hangs on a record, so that it can be told when that
@@ -93,7 +113,7 @@ func itemKeys(r Record) []identityKey {
 		return field("title") + "\x00" + mapping.Reads(field("body")) + "\x00" + field("due") + field("start")
 	}
 	mine := print(func(f string) string { return r.Shown.Fields[f] })
-	return []identityKey{{name: hashKey(r.Tenant, string(r.Kind), string(r.Contact), mine), what: "contact and content", holds: func(s canonical.Event) bool {
+	return []identityKey{{name: hashKey(r.Tenant, string(r.Kind), string(r.Contact), mine), holds: func(s canonical.Event) bool {
 		if s.ContactID() != r.Contact || s.Deleted() {
 			return false
 		}

@@ -99,6 +99,9 @@ type Config struct {
 	// Policy says which flows are switched off and what a delete does; nil
 	// means the defaults.
 	Policy *mapping.Policy
+	// Grace is how long a contact's record stays after its counterpart was
+	// deleted, if deletes propagate; 0 means 30 s.
+	Grace time.Duration
 	// Fresh is how old a base may be for a write without a read before it; 0
 	// means 30 s.
 	Fresh time.Duration
@@ -117,6 +120,9 @@ type Controller struct {
 func New(cfg Config) *Controller {
 	if cfg.Fresh == 0 {
 		cfg.Fresh = 30 * time.Second
+	}
+	if cfg.Grace == 0 {
+		cfg.Grace = 30 * time.Second
 	}
 	if cfg.Workers == 0 {
 		cfg.Workers = 8
@@ -209,13 +215,19 @@ func (t *task) findParent(ctx context.Context) (canonical.ExternalID, error) {
 		return "", nil
 	}
 	contact, known, err := t.load(ctx, canonical.KindContact, id)
-	links := contact.Links[t.cfg.System]
-	if err != nil || !known || len(links) == 0 || contact.Sync.Base[t.cfg.System].Gone {
+	for err == nil && known && contact.MergedInto != "" {
+		contact, known, err = t.load(ctx, canonical.KindContact, contact.MergedInto)
+	}
+	links, primary := contact.Links[t.cfg.System], contact.Sync.Base[t.cfg.System]
+	if err != nil || !known || len(links) == 0 || primary.Gone {
 		return "", err
 	}
 	// Of a contact with several records the item may hang on any.
 	if p := t.state.Sync.Base[t.cfg.System].Parent; slices.Contains(links, p) {
 		return p, nil
+	}
+	if slices.Contains(links, primary.External) {
+		return primary.External, nil
 	}
 	return links[0], nil
 }
@@ -239,10 +251,16 @@ func (t *task) run(ctx context.Context) error {
 				return err
 			}
 		}
-		if _, known := t.state.Sync.Base[t.cfg.System]; !known && t.count < 20 && len(t.last.Writebacks) > 0 && len(t.last.Wrote)+len(t.last.TagsAdded) == 0 {
+		if _, known := t.state.Sync.Base[t.cfg.System]; !known && t.state.MergedInto == "" && t.count < 20 && len(t.last.Writebacks) > 0 && len(t.last.Wrote)+len(t.last.TagsAdded) == 0 {
 			// What the record shows was read, and isn't merged yet.
 			return bus.Later(errors.New("waiting for the merge of what was looked up"), 150*time.Millisecond)
 		}
+	}
+	if t.state.MergedInto != "" {
+		return nil // what was under way is another record of that one
+	}
+	if dup, x := plan.Duplicate(t.state, t.cfg.System, t.cfg.Lens, t.cfg.Policy); !dup.Empty() {
+		return t.duplicate(ctx, dup, x)
 	}
 	x := plan.Expect(t.state, t.cfg.System, t.last)
 	create := t.kind != canonical.KindContact
@@ -257,6 +275,9 @@ func (t *task) run(ctx context.Context) error {
 	case p.Empty():
 		return nil
 	case p.Delete:
+		if wait := t.grace(); wait > 0 {
+			return bus.Later(errors.New("waiting whether the contact was merged into another"), wait)
+		}
 		return t.remove(ctx, p)
 	case p.Create:
 		return t.create(ctx, p)
@@ -264,9 +285,36 @@ func (t *task) run(ctx context.Context) error {
 	return t.update(ctx, p, x)
 }
 
+// duplicate does what the policy says about another record of the contact,
+// once all that was written before has been merged: the sink remembers one
+// write only.
+func (t *task) duplicate(ctx context.Context, p plan.Plan, x plan.Expected) error {
+	if t.last.State == effect.Done && !t.merged() && t.count < 20 {
+		return bus.Later(errors.New("waiting for the merge of what was written"), 150*time.Millisecond)
+	}
+	if p.Delete {
+		return t.remove(ctx, p)
+	}
+	return t.update(ctx, p, x)
+}
+
+// grace is how long a contact's delete has to wait yet. A merge at the other
+// system looks like a delete at first; what shows that it is one may come
+// after it.
+func (t *task) grace() time.Duration {
+	if t.kind != canonical.KindContact {
+		return 0
+	}
+	gone := t.state.Sync.Base[t.cfg.System.Other()].At.AsOf
+	return t.cfg.Grace - t.cfg.Clock.Now().Sub(time.UnixMicro(gone))
+}
+
 // merged reports whether the transform has seen what the last effect showed.
 func (t *task) merged() bool {
-	base, ok := t.state.Sync.Base[t.cfg.System]
+	base, ok := t.state.Record(t.cfg.System, t.last.External)
+	if !ok {
+		base, ok = t.state.Sync.Base[t.cfg.System]
+	}
 	return ok && base.At.AsOf >= t.last.At.UnixMicro()
 }
 
@@ -362,7 +410,7 @@ func (t *task) adopt(ctx context.Context, out effect.Effect, existing canonical.
 }
 
 func (t *task) update(ctx context.Context, p plan.Plan, x plan.Expected) error {
-	fresh := t.fresh()
+	fresh := t.fresh(p.External)
 	// The intent comes before the read, so that nothing but the read's own
 	// answer lies between the read and the write.
 	out, err := t.intend(ctx, p)
@@ -445,7 +493,7 @@ func (t *task) yield(ctx context.Context, out effect.Effect, now Reading) error 
 	if err := t.record(ctx, out); err != nil {
 		return err
 	}
-	if err := t.announce(ctx, plan.Plan{}); err != nil {
+	if err := t.announce(ctx, plan.Plan{External: out.External}); err != nil {
 		return err
 	}
 	return bus.Later(errors.New("the record has moved; waiting for the merge"), 100*time.Millisecond)
@@ -453,9 +501,13 @@ func (t *task) yield(ctx context.Context, out effect.Effect, now Reading) error 
 
 // fresh reports whether what is known of the record is young enough to write
 // without reading it again.
-func (t *task) fresh() bool {
-	at := t.state.Sync.Base[t.cfg.System].At.AsOf
-	if t.last.State == effect.Done {
+func (t *task) fresh(record canonical.ExternalID) bool {
+	base, known := t.state.Record(t.cfg.System, record)
+	if !known {
+		base = t.state.Sync.Base[t.cfg.System]
+	}
+	at := base.At.AsOf
+	if t.last.State == effect.Done && (!known || t.last.External == record) {
 		at = max(at, t.last.At.UnixMicro())
 	}
 	return t.cfg.Clock.Now().Sub(time.UnixMicro(at)) < t.cfg.Fresh
@@ -488,11 +540,11 @@ func written(fields map[string]string, added, removed []string) map[string]strin
 }
 
 // announce tells the transform what is about to be written, before anybody
-// else can see it. The zero Plan takes it back.
+// else can see it. A Plan without any fields takes it back.
 func (t *task) announce(ctx context.Context, p plan.Plan) error {
 	o := observation.Observation{
 		System: t.cfg.System, Tenant: t.cfg.Tenant, Kind: t.kind, ExternalID: canonical.ExternalID(t.id),
-		Via: observation.Intent, Entity: t.id, ReadBegan: t.cfg.Clock.Now(), Wrote: written(p.Fields, p.AddTags, p.RemoveTags),
+		Via: observation.Intent, Entity: t.id, Target: p.External, ReadBegan: t.cfg.Clock.Now(), Wrote: written(p.Fields, p.AddTags, p.RemoveTags),
 	}
 	if p.Create {
 		o.Creates, o.Parent = true, t.parent
@@ -546,7 +598,7 @@ func (t *task) finish(ctx context.Context, e effect.Effect, readings []Reading, 
 	if err := t.publishWritebacks(ctx, e.Writebacks); err != nil || e.State != effect.Failed {
 		return err
 	}
-	return t.announce(ctx, plan.Plan{}) // nothing is being written any more
+	return t.announce(ctx, plan.Plan{External: e.External}) // nothing is being written any more
 }
 
 // fail records why a write did not come about, and what was done of it.

@@ -16,8 +16,8 @@ import (
 )
 
 // joint is what a job about two entities waits for: both, each with all that
-// came for it before. Then both are held until it is done, so that within a
-// process a merge is decided at its place in RAW. Against other instances
+// came for it before. Then both are held until it is done, and the dispatcher
+// waits too, so that within a process a merge is decided at its place in RAW. Against other instances
 // each publish expects the entity's last sequence: who loses loads both and
 // decides again.
 type joint struct {
@@ -29,6 +29,11 @@ type joint struct {
 
 	mu      sync.Mutex
 	parties []party
+	done    chan struct{}
+}
+
+func newJoint(mine, other canonical.CanonicalID) *joint {
+	return &joint{mine: mine, other: other, done: make(chan struct{})}
 }
 
 type party struct {
@@ -64,6 +69,7 @@ func (w *joint) work(ctx context.Context) {
 	}
 	j := mine.e.current
 	j.delivery.Done(mine.s.join(ctx, j, mine.e, other.e))
+	close(w.done)
 	for _, p := range w.parties {
 		p.s.ack(ack{e: p.e, joint: true})
 	}

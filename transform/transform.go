@@ -166,6 +166,8 @@ func (d *dispatcher) handle(ctx context.Context, m *bus.Delivery) {
 	if j.with != nil {
 		j.id = j.with.other
 		d.send(j)
+		// Whose the records that come next are may depend on it.
+		<-j.with.done
 	}
 }
 
@@ -208,7 +210,7 @@ func (d *dispatcher) prepare(ctx context.Context, m *bus.Delivery) (job, error) 
 		if o.Entity == "" || o.Contact == "" || o.Entity == o.Contact {
 			return job{}, bus.Terminate(errors.New("unmerge: it doesn't say which entity is merged into which"))
 		}
-		j.id, j.with = o.Entity, &joint{mine: o.Entity, other: o.Contact}
+		j.id, j.with = o.Entity, newJoint(o.Entity, o.Contact)
 		return j, nil
 	case observation.Writeback:
 		d.resolver.Creating(o.Tenant, o.Kind, o.System, "", o.Entity)
@@ -232,7 +234,7 @@ func (d *dispatcher) prepare(ctx context.Context, m *bus.Delivery) (job, error) 
 		return job{}, bus.Terminate(err)
 	}
 	if j.id, j.by, j.doubt = whose.ID, whose.By, whose.Doubt; whose.With != "" {
-		j.with = &joint{mine: whose.ID, other: whose.With}
+		j.with = newJoint(whose.ID, whose.With)
 		j.with.wroteFor, _ = d.resolver.Follow(o.Entity)
 	}
 	return j, err

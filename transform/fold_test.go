@@ -1,0 +1,279 @@
+package transform_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+	"sync/atomic"
+	"testing"
+
+	"github.com/goccy/go-json"
+	"github.com/google/go-cmp/cmp"
+	"github.com/google/go-cmp/cmp/cmpopts"
+	"github.com/rs/zerolog"
+
+	"github.com/causeway-sync/causeway/internal/bus"
+	"github.com/causeway-sync/causeway/internal/bustest"
+	"github.com/causeway-sync/causeway/internal/mapping"
+	"github.com/causeway-sync/causeway/schemas"
+	"github.com/causeway-sync/causeway/schemas/canonical"
+	"github.com/causeway-sync/causeway/schemas/envelope"
+	"github.com/causeway-sync/causeway/schemas/observation"
+	"github.com/causeway-sync/causeway/streams"
+	"github.com/causeway-sync/causeway/transform"
+)
+
+// flaky is a broker that doesn't confirm some publishes.
+type flaky struct {
+	bus.Bus
+	fails func(bus.Message) bool
+}
+
+func (f *flaky) Publish(ctx context.Context, m bus.Message) (bus.Ack, error) {
+	if f.fails(m) {
+		return bus.Ack{}, errors.New("the broker is away")
+	}
+	return f.Bus.Publish(ctx, m)
+}
+
+func runOn(t *testing.T, b bus.Bus, rules *mapping.Policy) (stop func()) {
+	return bustest.Go(t, func(ctx context.Context) error {
+		return transform.Run(ctx, transform.Config{Bus: b, Logger: zerolog.Nop(), Tenants: map[canonical.Tenant]transform.Policy{guild: {Lens: mapping.Association("US"), Rules: rules}}})
+	})
+}
+
+// person is what a record shows.
+type person struct{ email, first, city string }
+
+func (h *house) person(id canonical.ExternalID, p person) {
+	h.t.Helper()
+	record := fmt.Sprintf(`{"id":%q,"email":%q,"firstName":%q,"city":%q}`, id, p.email, p.first, p.city)
+	h.see(observation.Observation{System: canonical.GHL, Kind: canonical.KindContact, ExternalID: id, Endpoint: observation.GHLContactGet, Record: json.RawMessage(record)})
+}
+
+// contacts returns the last state of every contact.
+func contacts(t *testing.T, c *bus.Conn) map[canonical.CanonicalID]canonical.Event {
+	t.Helper()
+	out := map[canonical.CanonicalID]canonical.Event{}
+	for _, m := range bustest.All(t, c, streams.CANONICAL) {
+		if !strings.HasPrefix(m.Subject, "canonical.contact.") {
+			continue
+		}
+		e, err := canonical.DecodeEvent(m.Data)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if e.Version != out[e.ID()].Version+1 {
+			t.Errorf("version %d of %s follows %d", e.Version, e.ID(), out[e.ID()].Version)
+		}
+		out[e.ID()] = e
+	}
+	return out
+}
+
+func (h *house) settled() {
+	h.t.Helper()
+	bustest.Settled(h.t, h.Conn, streams.RAW, streams.Transform().Durable)
+	bustest.Settled(h.t, h.Conn, streams.CANONICAL, streams.Children().Durable)
+	bustest.Settled(h.t, h.Conn, streams.RAW, streams.Transform().Durable)
+}
+
+func contactID(id canonical.ExternalID) canonical.CanonicalID {
+	return canonical.NewID(guild, canonical.KindContact, canonical.GHL, id)
+}
+
+func (h *house) unmerge(id, from canonical.ExternalID) {
+	h.see(observation.Observation{System: canonical.Person, Kind: canonical.KindContact, ExternalID: canonical.ExternalID(contactID(id)), Via: observation.Unmerge,
+		Entity: contactID(id), Contact: contactID(from), Reason: "her sister"})
+}
+
+// TestFold: an address is corrected, and two are one; what hung on the one
+// hangs on the other; a person takes them apart again; and whoever reads RAW
+// anew comes to the same.
+func TestFold(t *testing.T) {
+	h := newHouse(t)
+	h.person("g1", person{"ada@example.org", "Ada", "Bern"})
+	h.person("g2", person{"ada@exmaple.org", "Ada", "Thun"})
+	h.see(task(canonical.GHL, "t2", "g2", "Call"))
+	h.settled()
+	h.person("g2", person{"ada@example.org", "Ada", "Thun"})
+	h.settled()
+	a, b := contactID("g1"), contactID("g2")
+	all := contacts(t, h.Conn)
+	if all[b].MergedInto != a || all[a].MergedInto != "" || len(all[a].Links[canonical.GHL]) != 2 || len(all[b].Links) != 0 || all[a].Contact.Address.City != "Thun" {
+		t.Fatalf("got %+v and %+v", all[a], all[b])
+	}
+	item := canonical.NewID(guild, canonical.KindTask, canonical.GHL, "t2")
+	bustest.Until(t, func() bool { e := h.tasks()[item]; return e.ContactID() == a })
+
+	h.person("g2", person{"ada@example.org", "Ada", "Chur"}) // an edit at the other record
+	h.see(task(canonical.GHL, "t3", "g2", "Write"))
+	h.settled()
+	all = contacts(t, h.Conn)
+	if all[a].Contact.Address.City != "Chur" {
+		t.Errorf("after an edit at the second record: %+v", all[a].Contact)
+	}
+	bustest.Until(t, func() bool {
+		e := h.tasks()[canonical.NewID(guild, canonical.KindTask, canonical.GHL, "t3")]
+		return e.ContactID() == a
+	})
+
+	h.unmerge("g2", "g1")
+	h.settled()
+	h.person("g2", person{"ada@example.org", "Ada", "Genf"})
+	h.settled()
+	all = contacts(t, h.Conn)
+	if all[b].MergedInto != "" || all[a].Contact.Address.City != "Bern" || all[b].Contact.Address.City != "Genf" || len(all[a].Links[canonical.GHL]) != 1 || len(all[b].Links[canonical.GHL]) != 1 {
+		t.Errorf("taken apart: %+v and %+v", all[a], all[b])
+	}
+	bustest.Until(t, func() bool { e := h.tasks()[item]; return e.ContactID() == b })
+	if dead := bustest.All(t, h.Conn, streams.DEAD); len(dead) > 0 {
+		t.Errorf("a dead letter: %s", dead[0].Data)
+	}
+	merged, reason := 0, false
+	for _, m := range bustest.All(t, h.Conn, streams.CANONICAL) {
+		s, err := streams.Parse(m.Subject)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if s.Op == canonical.OpMerged {
+			merged++
+			if err := schemas.Validate(envelope.Type(s.Kind, s.Op), m.Data); err != nil {
+				t.Error(err)
+			}
+		}
+		reason = reason || strings.Contains(string(m.Data), `"reason":"her sister"`)
+	}
+	if merged != 1 || !reason {
+		t.Errorf("%d events say merged; one names the reason: %t", merged, reason)
+	}
+
+	again := newHouse(t)
+	for _, m := range bustest.All(t, h.Conn, streams.RAW) {
+		if _, err := again.Publish(t.Context(), bus.Message{Subject: m.Subject, Data: m.Data}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	again.settled()
+	if d := cmp.Diff(all, contacts(t, again.Conn), cmpopts.IgnoreFields(canonical.Event{}, "Version")); d != "" {
+		t.Errorf("a replay comes to something else:\n%s", d)
+	}
+}
+
+// TestSecondRecord: two records of one system that were there before we came.
+func TestSecondRecord(t *testing.T) {
+	for _, policy := range []mapping.OnMatch{mapping.MergeMatch, mapping.FlagMatch} {
+		t.Run(string(policy), func(t *testing.T) {
+			h := &house{t: t, Conn: bustest.Start(t)}
+			h.person("g1", person{"ada@example.org", "Ada", "Bern"})
+			h.person("g2", person{"ada@example.org", "Ada", "Thun"})
+			runOn(t, h.Conn, &mapping.Policy{OnMatch: policy})
+			h.settled()
+			all, dead := contacts(t, h.Conn), bustest.All(t, h.Conn, streams.DEAD)
+			if policy == mapping.FlagMatch {
+				if len(all) != 1 || len(dead) != 1 || !strings.Contains(string(dead[0].Data), "ambiguous") || strings.Contains(string(dead[0].Data), "example.org\"}") {
+					t.Errorf("%d contacts, dead letters %v", len(all), dead)
+				}
+				return
+			}
+			if len(dead) != 0 || len(all) != 2 || all[contactID("g2")].MergedInto != contactID("g1") || all[contactID("g2")].Version != 1 {
+				t.Errorf("got %+v, %d dead letters", all, len(dead))
+			}
+		})
+	}
+}
+
+// TestFoldAfterACrash: the broker is away after the first of the two publishes.
+func TestFoldAfterACrash(t *testing.T) {
+	h := &house{t: t, Conn: bustest.Start(t)}
+	var away atomic.Int32
+	stop := runOn(t, &flaky{h.Conn, func(m bus.Message) bool { return strings.HasSuffix(m.Subject, ".merged") && away.Add(1) <= 2 }}, nil)
+	h.person("g1", person{"ada@example.org", "Ada", "Bern"})
+	h.person("g2", person{"ada@exmaple.org", "Ada", "Thun"})
+	h.settled()
+	h.person("g2", person{"ada@example.org", "Ada", "Thun"})
+	bustest.Until(t, func() bool { return away.Load() > 0 })
+	stop()
+	runOn(t, h.Conn, nil)
+	h.settled()
+	a, b := contactID("g1"), contactID("g2")
+	all := contacts(t, h.Conn)
+	if all[b].MergedInto != a || all[a].Version != 2 || len(all[a].Links[canonical.GHL]) != 2 {
+		t.Errorf("got %+v and %+v", all[a], all[b])
+	}
+}
+
+// TestFoldsOfTwoInstances: two instances share the work, and each pair is one
+// in the end, with everything that both showed.
+func TestFoldsOfTwoInstances(t *testing.T) {
+	const pairs = 40
+	h := &house{t: t, Conn: bustest.Start(t)}
+	runOn(t, h.Conn, nil)
+	runOn(t, bustest.Again(t, h.Conn), nil)
+	ids := func(i int) (a, b canonical.ExternalID) {
+		return canonical.ExternalID(fmt.Sprintf("a%d", i)), canonical.ExternalID(fmt.Sprintf("b%d", i))
+	}
+	for i := range pairs {
+		a, b := ids(i)
+		h.person(a, person{fmt.Sprintf("a%d@example.org", i), "Ada", "Bern"})
+		h.person(b, person{fmt.Sprintf("b%d@example.org", i), "Ada", ""})
+	}
+	h.settled()
+	for i := range pairs {
+		a, b := ids(i)
+		h.person(b, person{fmt.Sprintf("a%d@example.org", i), "Ada", "Thun"})
+		h.person(a, person{fmt.Sprintf("a%d@example.org", i), "Adaline", "Bern"})
+	}
+	h.settled()
+	all := contacts(t, h.Conn)
+	for i := range pairs {
+		a, b := ids(i)
+		one, other := all[contactID(a)], all[contactID(b)]
+		if one.MergedInto != "" || other.MergedInto != one.ID() || len(one.Links[canonical.GHL]) != 2 || one.Contact.FirstName != "Adaline" || one.Contact.Address.City != "Thun" {
+			t.Errorf("pair %d: %+v, links %v; the other is %q", i, one.Contact, one.Links, other.MergedInto)
+		}
+	}
+	for _, m := range bustest.All(t, h.Conn, streams.DEAD) {
+		t.Errorf("a dead letter: %s", m.Data)
+	}
+}
+
+// TestAnAddressMoves: one person gives up an address and another gets it, all
+// at once, with doubled notices; nobody is folded.
+func TestAnAddressMoves(t *testing.T) {
+	h := &house{t: t, Conn: bustest.Start(t)}
+	const pairs = 20
+	for i := range pairs {
+		a, b := canonical.ExternalID(fmt.Sprintf("a%d", i)), canonical.ExternalID(fmt.Sprintf("b%d", i))
+		mine, office := fmt.Sprintf("ada%d@example.org", i), fmt.Sprintf("office%d@example.org", i)
+		h.person(a, person{office, "Ada", ""})
+		h.person(b, person{fmt.Sprintf("b%d@example.org", i), "Ada", ""})
+		h.person(a, person{mine, "Ada", ""})
+		h.person(b, person{office, "Ada", ""})
+		h.person(a, person{mine, "Ada", ""})
+		h.person(b, person{office, "Ada", ""})
+	}
+	runOn(t, h.Conn, nil)
+	h.settled()
+	for id, e := range contacts(t, h.Conn) {
+		if e.MergedInto != "" {
+			t.Errorf("%s was merged into %s", id, e.MergedInto)
+		}
+	}
+	if dead := bustest.All(t, h.Conn, streams.DEAD); len(dead) > 0 {
+		t.Errorf("a dead letter: %s", dead[0].Data)
+	}
+}
+
+// TestUnmergeOfNothing is a dead letter that says why.
+func TestUnmergeOfNothing(t *testing.T) {
+	h := newHouse(t)
+	h.person("g1", person{"ada@example.org", "Ada", "Bern"})
+	h.person("g2", person{"b@example.org", "Ada", "Thun"})
+	h.unmerge("g2", "g1")
+	h.settled()
+	if dead := bustest.All(t, h.Conn, streams.DEAD); len(dead) != 1 || !strings.Contains(string(dead[0].Data), "it was not merged") {
+		t.Errorf("dead letters: %v", dead)
+	}
+}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"reflect"
 	"slices"
 	"strconv"
@@ -215,4 +216,41 @@ func EnsureConsumer(ctx context.Context, js jetstream.JetStream, c Consumer) err
 		return fmt.Errorf("consumer %s: add filters: %w", c.Durable, err)
 	}
 	return nil
+}
+
+// Replicate brings every stream and bucket to n replicas, unless dryRun, and
+// returns what differed. How many there are is the operator's: neither Apply
+// nor Ensure touches it, and what they create has one. The server refuses more
+// replicas than the cluster has servers.
+func Replicate(ctx context.Context, js jetstream.JetStream, n int, dryRun bool) ([]Difference, error) {
+	names := map[string]string{} // object by stream
+	for _, s := range Streams() {
+		names[s.Name] = "stream " + s.Name
+	}
+	for _, b := range Buckets() {
+		names["KV_"+b.Bucket] = "bucket " + b.Bucket
+	}
+	var out []Difference
+	for _, name := range slices.Sorted(maps.Keys(names)) {
+		s, err := js.Stream(ctx, name)
+		if isMissing(err) {
+			continue
+		}
+		if err != nil {
+			return out, fmt.Errorf("%s: %w", names[name], err)
+		}
+		cfg := s.CachedInfo().Config
+		if cfg.Replicas == n {
+			continue
+		}
+		out = append(out, Difference{Object: names[name], Field: "replicas", Have: strconv.Itoa(cfg.Replicas), Want: strconv.Itoa(n)})
+		if dryRun {
+			continue
+		}
+		cfg.Replicas = n
+		if _, err := js.UpdateStream(ctx, cfg); err != nil {
+			return out, fmt.Errorf("%s: %w", names[name], err)
+		}
+	}
+	return out, nil
 }

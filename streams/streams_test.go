@@ -260,3 +260,44 @@ func TestStatus(t *testing.T) {
 		t.Error("a status without an answer")
 	}
 }
+
+func TestReplicate(t *testing.T) {
+	c, err := natsembed.StartCluster(t.TempDir(), 3)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(c.Shutdown)
+	nc, err := nats.Connect(c.URL())
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(nc.Close)
+	js, err := jetstream.New(nc)
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx := t.Context()
+	if _, err := streams.Ensure(ctx, js); err != nil {
+		t.Fatal(err)
+	}
+	all := len(streams.Streams()) + len(streams.Buckets())
+	if d, err := streams.Replicate(ctx, js, 3, true); err != nil || len(d) != all {
+		t.Fatalf("dry run: %v, %v", d, err)
+	}
+	d, err := streams.Replicate(ctx, js, 3, false)
+	if err != nil || len(d) != all {
+		t.Fatalf("got %v, %v", d, err)
+	}
+	if got, want := d[len(d)-1].String(), "stream RAW: replicas is 1, want 3"; got != want {
+		t.Errorf("got %q, want %q", got, want)
+	}
+	if d, err := streams.Replicate(ctx, js, 3, true); err != nil || len(d) != 0 {
+		t.Errorf("left over: %v, %v", d, err)
+	}
+	if d, err := streams.Apply(ctx, js, false); err != nil || len(d) != 0 {
+		t.Errorf("apply undoes it: %v, %v", d, err)
+	}
+	if _, err := streams.Replicate(ctx, js, 5, false); err == nil {
+		t.Error("more replicas than servers")
+	}
+}

@@ -18,6 +18,7 @@ import (
 	"github.com/causeway-sync/causeway/internal/bus"
 	"github.com/causeway-sync/causeway/internal/config"
 	"github.com/causeway-sync/causeway/internal/mapping"
+	"github.com/causeway-sync/causeway/internal/process"
 	"github.com/causeway-sync/causeway/schemas/canonical"
 	"github.com/causeway-sync/causeway/schemas/observation"
 	"github.com/causeway-sync/causeway/streams"
@@ -170,7 +171,7 @@ func readSamples(path string) (map[canonical.Tenant]mapping.Samples, error) {
 
 // scan reads the last messages of each tenant from RAW and CANONICAL.
 func (c *mappingCheckCmd) scan(ctx context.Context, file *config.File, tenants []config.Tenant) (map[canonical.Tenant]mapping.Samples, error) {
-	conn, err := bus.Connect(ctx, bus.Options{URL: file.NATS.URL, Credentials: file.Beside(file.NATS.Credentials), Name: "causeway"})
+	conn, err := bus.Connect(ctx, process.Broker(file, "causeway"))
 	if err != nil {
 		return nil, err
 	}

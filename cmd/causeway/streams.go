@@ -15,20 +15,24 @@ import (
 // server is how a verb finds the broker.
 type server struct {
 	NATS        string `name:"nats" help:"URL of the NATS server." default:"nats://127.0.0.1:4222" env:"CAUSEWAY_NATS_URL" placeholder:"URL"`
-	Credentials string `help:"NATS credentials file." placeholder:"FILE"`
+	Credentials string `help:"NATS credentials file." env:"CAUSEWAY_NATS_CREDENTIALS" placeholder:"FILE" xor:"login"`
+	NKey        string `name:"nkey" help:"File with an nkey seed." env:"CAUSEWAY_NATS_NKEY" placeholder:"FILE" xor:"login"`
+	CA          string `name:"ca" help:"PEM certificates that the server's has to be signed by." placeholder:"FILE"`
 }
 
 func (s server) connect(ctx context.Context) (*bus.Conn, error) {
-	return bus.Connect(ctx, bus.Options{URL: s.NATS, Credentials: s.Credentials, Name: "causeway"})
+	return bus.Connect(ctx, bus.Options{URL: s.NATS, Name: "causeway", Login: bus.Login{Credentials: s.Credentials, NKey: s.NKey, CA: s.CA}})
 }
 
 type streamsCmd struct {
-	Apply applyCmd `cmd:"" help:"Create what is missing and update what differs, printing each difference. A difference that would drop messages is refused."`
+	Permissions permissionsCmd `cmd:"" help:"Print what each stage, and a subscriber, has to be allowed at the broker, for a server's configuration."`
+	Apply       applyCmd       `cmd:"" help:"Create what is missing and update what differs, printing each difference. A difference that would drop messages is refused."`
 }
 
 type applyCmd struct {
 	server
-	DryRun bool `help:"Only print the differences."`
+	DryRun   bool `help:"Only print the differences."`
+	Replicas int  `help:"Keep every stream and bucket on this many servers of the cluster. 0 leaves it as it is; new ones have 1." placeholder:"N"`
 }
 
 func (a *applyCmd) Run(ctx context.Context) error {
@@ -38,12 +42,24 @@ func (a *applyCmd) Run(ctx context.Context) error {
 	}
 	defer c.Close()
 	differences, err := streams.Apply(ctx, c.JetStream(), a.DryRun)
+	if err == nil && a.Replicas > 0 {
+		var replicas []streams.Difference
+		replicas, err = streams.Replicate(ctx, c.JetStream(), a.Replicas, a.DryRun)
+		differences = append(differences, replicas...)
+	}
 	for _, d := range differences {
 		fmt.Println(d)
 	}
 	if err == nil && len(differences) == 0 {
 		fmt.Println("nothing differs")
 	}
+	return err
+}
+
+type permissionsCmd struct{}
+
+func (permissionsCmd) Run() error {
+	_, err := fmt.Print(streams.PermissionsConfig())
 	return err
 }
 

@@ -17,6 +17,7 @@ import (
 	"github.com/causeway-sync/causeway/internal/clients"
 	"github.com/causeway-sync/causeway/internal/clock"
 	"github.com/causeway-sync/causeway/internal/config"
+	"github.com/causeway-sync/causeway/internal/process"
 	"github.com/causeway-sync/causeway/internal/verify"
 	"github.com/causeway-sync/causeway/schemas/canonical"
 )
@@ -41,7 +42,7 @@ func (c *verifyCmd) Run(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	conn, err := bus.Connect(ctx, bus.Options{URL: file.NATS.URL, Credentials: file.Beside(file.NATS.Credentials), Name: "causeway"})
+	conn, err := bus.Connect(ctx, process.Broker(file, "causeway"))
 	if err != nil {
 		return err
 	}

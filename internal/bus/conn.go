@@ -21,6 +21,32 @@ import (
 	"github.com/causeway-sync/causeway/streams"
 )
 
+// Login says who we are to the broker, and by whom its certificate has to be
+// signed. Each is the path of a file; "" means none.
+type Login struct {
+	Credentials string // a NATS credentials file: a user's JWT and its seed
+	NKey        string // an nkey seed, for users that the server's configuration names
+	CA          string // PEM certificates; the system's own if there is none
+}
+
+func (l Login) options() ([]nats.Option, error) {
+	var opts []nats.Option
+	if l.Credentials != "" {
+		opts = append(opts, nats.UserCredentials(l.Credentials))
+	}
+	if l.NKey != "" {
+		o, err := nats.NkeyOptionFromSeed(l.NKey)
+		if err != nil {
+			return nil, fmt.Errorf("nkey %s: %w", l.NKey, err)
+		}
+		opts = append(opts, o)
+	}
+	if l.CA != "" {
+		opts = append(opts, nats.RootCAs(l.CA))
+	}
+	return opts, nil
+}
+
 // Options say how to reach the broker.
 type Options struct {
 	URL    string
@@ -28,8 +54,7 @@ type Options struct {
 	Clock  clock.Clock
 	Rand   *rand.Rand // jitter of the back-off
 	Logger zerolog.Logger
-	// Credentials is the path of a NATS credentials file; "" means none.
-	Credentials string
+	Login
 	// Metrics takes the counters; nil keeps none.
 	Metrics prometheus.Registerer
 }
@@ -79,10 +104,11 @@ func Connect(ctx context.Context, o Options) (*Conn, error) {
 		Name: "causeway_publishes_total", Help: "Messages published, by the first token of their subject and the broker's answer.",
 	}, []string{"to", "result"})
 	opts := []nats.Option{nats.Name(o.Name), nats.MaxReconnects(-1), nats.ReconnectWait(250 * time.Millisecond), nats.RetryOnFailedConnect(false)}
-	if o.Credentials != "" {
-		opts = append(opts, nats.UserCredentials(o.Credentials))
+	login, err := o.options()
+	if err != nil {
+		return nil, fmt.Errorf("connect to nats: %w", err)
 	}
-	var err error
+	opts = append(opts, login...)
 	if c.nc, err = nats.Connect(o.URL, opts...); err != nil {
 		return nil, fmt.Errorf("connect to nats: %w", err)
 	}

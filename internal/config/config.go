@@ -45,8 +45,15 @@ type NATS struct {
 	// URL of the server, or several with commas between. Default
 	// nats://127.0.0.1:4222.
 	URL string `yaml:"url"`
-	// Credentials is the path of a NATS credentials file; empty means none.
+	// Credentials is the path of a NATS credentials file; empty means none. Each
+	// stage ought to have its own: see the flag --credentials.
 	Credentials string `yaml:"credentials"`
+	// NKey is the path of an nkey seed; empty means none. It excludes
+	// Credentials.
+	NKey string `yaml:"nkey"`
+	// CA is the path of PEM certificates that the server's has to be signed by;
+	// empty means those of the system.
+	CA string `yaml:"ca"`
 }
 
 // Ingest is the front door.
@@ -314,6 +321,9 @@ func (f *File) complete(seen map[canonical.Tenant]bool) error {
 	orDefault(&f.NATS.URL, "nats://127.0.0.1:4222")
 	if strings.Contains(f.NATS.URL, "@") {
 		return errors.New("nats.url: a password or token is not written here, but in the file that nats.credentials names")
+	}
+	if f.NATS.NKey != "" && f.NATS.Credentials != "" {
+		return errors.New("nats.nkey: excludes nats.credentials")
 	}
 	if f.Share == (Share{}) {
 		f.Share = Share{0.5, 0.5}

@@ -42,7 +42,14 @@ func (w *World) StartHere(ctx context.Context, logger zerolog.Logger) (*Here, er
 	if err != nil {
 		return nil, err
 	}
-	h := &Here{w: w, broker: broker, logger: logger, stages: map[string]*stage{}}
+	return w.StartOn(ctx, logger, broker, nil)
+}
+
+// StartOn starts the stages on a broker that runs at the world's address, and
+// stops it with them. prepare, if set, may change what a stage's configuration
+// says.
+func (w *World) StartOn(ctx context.Context, logger zerolog.Logger, broker *natsembed.Server, prepare func(stage string, f *config.File)) (*Here, error) {
+	h := &Here{w: w, broker: broker, logger: logger, prepare: prepare, stages: map[string]*stage{}}
 	for _, name := range stageNames {
 		if err := h.Start(ctx, name); err != nil {
 			return nil, errors.Join(err, h.Stop())
@@ -57,6 +64,8 @@ type Here struct {
 	broker *natsembed.Server
 	logger zerolog.Logger
 	stages map[string]*stage
+
+	prepare func(stage string, f *config.File)
 }
 
 type stage struct {
@@ -69,6 +78,9 @@ func (h *Here) Start(ctx context.Context, name string) error {
 	file, err := config.Load(h.w.ConfigPath)
 	if err != nil {
 		return err
+	}
+	if h.prepare != nil {
+		h.prepare(name, file)
 	}
 	run := map[string]func(context.Context, process.Env) error{
 		"ingest": func(ctx context.Context, e process.Env) error {
@@ -271,5 +283,5 @@ func Build(ctx context.Context, dir string, out io.Writer) error {
 
 // Connect returns a connection of our own to the broker, to look at streams.
 func (w *World) Connect(ctx context.Context) (*bus.Conn, error) {
-	return bus.Connect(ctx, bus.Options{URL: "nats://" + w.NATSAddr, Name: "causeway-dev"})
+	return bus.Connect(ctx, bus.Options{URL: "nats://" + w.NATSAddr, Name: "causeway-dev", Login: w.Login})
 }

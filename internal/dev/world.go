@@ -16,6 +16,7 @@ import (
 
 	"golang.org/x/sync/errgroup"
 
+	"github.com/causeway-sync/causeway/internal/bus"
 	"github.com/causeway-sync/causeway/internal/config"
 	"github.com/causeway-sync/causeway/internal/ghlsim"
 	"github.com/causeway-sync/causeway/internal/mapping"
@@ -80,6 +81,7 @@ type World struct {
 	HookURL    string // the front door
 	NATSAddr   string
 	Seed       int64
+	Login      bus.Login // for Connect; the zero value where the broker asks for none
 
 	items  bool // people write tasks and notes too
 	faults Faults

@@ -18,6 +18,9 @@ type Options struct {
 	StoreDir string
 	// Listen is a TCP address such as 127.0.0.1:0; "" means 127.0.0.1:0.
 	Listen string
+	// Config is the path of a server configuration; what is said here overrides
+	// it.
+	Config string
 	// MaxPayload is the largest message in bytes; 0 means 8 MiB.
 	MaxPayload int32
 }
@@ -44,10 +47,16 @@ func Start(o Options) (*Server, error) {
 	if port == 0 {
 		port = server.RANDOM_PORT
 	}
-	s, err := server.NewServer(&server.Options{
-		ServerName: "causeway-embedded", Host: host, Port: port, StoreDir: o.StoreDir, JetStream: true,
-		MaxPayload: o.MaxPayload, NoSigs: true, NoLog: true,
-	})
+	opts := &server.Options{}
+	if o.Config != "" {
+		if opts, err = server.ProcessConfigFile(o.Config); err != nil {
+			return nil, fmt.Errorf("embedded nats server: %w", err)
+		}
+		opts.HTTPPort = 0 // only one server on a machine can have it
+	}
+	opts.ServerName, opts.Host, opts.Port, opts.StoreDir, opts.JetStream = "causeway-embedded", host, port, o.StoreDir, true
+	opts.MaxPayload, opts.NoSigs, opts.NoLog = o.MaxPayload, true, true
+	s, err := server.NewServer(opts)
 	if err != nil {
 		return nil, fmt.Errorf("embedded nats server: %w", err)
 	}

@@ -11,6 +11,7 @@ import (
 	"net/http"
 	"os"
 	"os/signal"
+	"path/filepath"
 	"runtime/debug"
 	"slices"
 	"strings"
@@ -36,6 +37,8 @@ import (
 type Flags struct {
 	Config    string           `help:"The configuration file." default:"causeway.yaml" env:"CAUSEWAY_CONFIG" placeholder:"FILE"`
 	NATS      string           `name:"nats" help:"URL of the NATS server; overrides nats.url of the file." env:"CAUSEWAY_NATS_URL" placeholder:"URL"`
+	Creds     string           `name:"credentials" help:"NATS credentials file of this stage; overrides nats.credentials of the file." env:"CAUSEWAY_NATS_CREDENTIALS" placeholder:"FILE" xor:"login"`
+	NKey      string           `name:"nkey" help:"File with the nkey seed of this stage; overrides nats.nkey of the file." env:"CAUSEWAY_NATS_NKEY" placeholder:"FILE" xor:"login"`
 	HTTP      string           `name:"http" help:"Address of /healthz, /readyz and /metrics; empty for none." default:"127.0.0.1:9090" env:"CAUSEWAY_HTTP" placeholder:"ADDR"`
 	LogLevel  string           `help:"debug, info, warn or error." enum:"debug,info,warn,error" default:"info" env:"CAUSEWAY_LOG_LEVEL"`
 	LogFormat string           `help:"json or console." enum:"json,console" default:"json" env:"CAUSEWAY_LOG_FORMAT"`
@@ -89,6 +92,9 @@ func Main(name, about string, run func(context.Context, Env) error) int {
 	if flags.NATS != "" {
 		file.NATS.URL = flags.NATS
 	}
+	if flags.Creds != "" || flags.NKey != "" {
+		file.NATS.Credentials, file.NATS.NKey = here(flags.Creds), here(flags.NKey)
+	}
 	if flags.Check {
 		return 0
 	}
@@ -104,6 +110,14 @@ func Main(name, about string, run func(context.Context, Env) error) int {
 	return 0
 }
 
+// here is the path of a flag, which is not beside the configuration.
+func here(path string) string {
+	if abs, err := filepath.Abs(path); err == nil && path != "" {
+		return abs
+	}
+	return path
+}
+
 func report(name string, err error, code int) int {
 	_, _ = fmt.Fprintf(os.Stderr, "%s: %v\n", name, err)
 	return code
@@ -111,7 +125,7 @@ func report(name string, err error, code int) int {
 
 // known are the variables that flags take; others that begin with CAUSEWAY_
 // are typing errors unless they say that they hold a secret.
-var known = []string{"CAUSEWAY_CONFIG", "CAUSEWAY_NATS_URL", "CAUSEWAY_HTTP", "CAUSEWAY_LOG_LEVEL", "CAUSEWAY_LOG_FORMAT"}
+var known = []string{"CAUSEWAY_CONFIG", "CAUSEWAY_NATS_URL", "CAUSEWAY_NATS_CREDENTIALS", "CAUSEWAY_NATS_NKEY", "CAUSEWAY_HTTP", "CAUSEWAY_LOG_LEVEL", "CAUSEWAY_LOG_FORMAT"}
 
 func unknownEnv() error {
 	for _, kv := range os.Environ() {
@@ -241,9 +255,18 @@ func generation(ctx context.Context, file *config.File, changes <-chan *config.F
 	}
 }
 
+// Broker returns how to reach the broker as the configuration says, under a
+// name that the server shows.
+func Broker(file *config.File, name string) bus.Options {
+	n := file.NATS
+	return bus.Options{URL: n.URL, Name: name, Login: bus.Login{Credentials: file.Beside(n.Credentials), NKey: file.Beside(n.NKey), CA: file.Beside(n.CA)}}
+}
+
 func connect(ctx context.Context, name string, file *config.File, logger zerolog.Logger, metrics prometheus.Registerer) (*bus.Conn, error) {
 	for {
-		c, err := bus.Connect(ctx, bus.Options{URL: file.NATS.URL, Credentials: file.Beside(file.NATS.Credentials), Name: "causeway-" + name, Logger: logger, Metrics: metrics})
+		o := Broker(file, "causeway-"+name)
+		o.Logger, o.Metrics = logger, metrics
+		c, err := bus.Connect(ctx, o)
 		if err == nil {
 			return c, nil
 		}

@@ -100,6 +100,9 @@ type Observation struct {
 	// Atomic says, of a writeback, that the record is the answer to the write
 	// itself, so that nobody can have come between.
 	Atomic bool `json:"atomic,omitempty"`
+	// Restored says that the system was restored from a backup: what it shows is
+	// no user's change, and is brought forward to the canonical record.
+	Restored bool `json:"restored,omitempty"`
 	// Record is the system's own JSON, byte for byte. Empty when Absent.
 	Record json.RawMessage `json:"record,omitempty"`
 }

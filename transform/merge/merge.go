@@ -59,6 +59,8 @@ type Seen struct {
 	Twin bool
 	// Reason is a person's; see [Unmerge].
 	Reason string
+	// Restored says that the system was restored from a backup; see restored.
+	Restored bool
 }
 
 // Outcome says what a merge came to. The zero value is that nothing at all
@@ -94,6 +96,8 @@ func Apply(state canonical.Event, seen Seen, policy Policy) (canonical.Event, Ou
 	}
 	m.find()
 	switch {
+	case m.seen.Restored && state.Version > 0:
+		return m.restored()
 	case m.known && !off.stale && !seen.At.Newer(m.base.At) && !m.hasNewerField():
 		if m.settle(); m.dirty { // stale, but it ends an intent
 			if m.next.Changes = nil; m.other {
@@ -274,7 +278,7 @@ func (m *merger) fields() {
 	}
 	m.dirty = m.dirty || m.base.Inactive != m.newBase.Inactive || !slices.Equal(m.base.Also, m.newBase.Also)
 	m.newBase.Parent = cmp.Or(m.seen.Shown.Parent, m.base.Parent)
-	newest := !m.known || m.seen.At.Newer(m.base.At)
+	newest := !m.known || m.seen.Restored || m.seen.At.Newer(m.base.At)
 	if newest {
 		// What this observation does not cover keeps the time of its last sight.
 		for f := range m.base.Fields {
@@ -292,7 +296,7 @@ func (m *merger) fields() {
 	}
 	names := slices.Sorted(maps.Keys(m.seen.Shown.Fields))
 	for _, f := range names {
-		if m.known && !off.stale && !m.seen.At.Newer(m.shownAt(f)) {
+		if m.known && !off.stale && !m.seen.Restored && !m.seen.At.Newer(m.shownAt(f)) {
 			if _, shown := m.base.Fields[f]; shown {
 				continue // rule 1: older than the base
 			}
@@ -315,6 +319,9 @@ func (m *merger) field(f, shown string) {
 	if !inBase || baseShown != shown {
 		m.newBase.Fields[f] = shown
 		m.dirty = true
+	}
+	if m.seen.Restored {
+		return
 	}
 	value := shown
 	if wrote, ok := m.seen.Wrote[f]; ok && !off.renderings && wrote != shown && (m.seen.Atomic || resembles(wrote, shown)) {
@@ -492,8 +499,8 @@ func (m *merger) tags() {
 	if !s.Tagged && !s.Grouped {
 		return
 	}
-	newest := !m.known || m.seen.At.Newer(m.base.At)
-	if m.known && m.base.Tagged && !off.stale && !m.seen.At.Newer(m.shownAt(tagsField)) {
+	newest := !m.known || m.seen.Restored || m.seen.At.Newer(m.base.At)
+	if m.known && m.base.Tagged && !off.stale && !m.seen.Restored && !m.seen.At.Newer(m.shownAt(tagsField)) {
 		return
 	}
 	before := map[string]bool{}
@@ -513,6 +520,9 @@ func (m *merger) tags() {
 		return m.old.Sync.Tags[tag]
 	}
 	apply := func(tag string, present bool) {
+		if m.seen.Restored {
+			return
+		}
 		have := current(tag)
 		shown := ""
 		if present {

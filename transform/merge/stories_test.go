@@ -38,8 +38,9 @@ type sight struct {
 	Wrote    map[string]string `json:"wrote"`
 	Atomic   bool              `json:"atomic"`
 	Absent   bool              `json:"absent"`
-	Ours     bool              `json:"ours"` // the record says that we made it
-	External string            `json:"id"`   // default: the system's first letter and 1
+	Restored bool              `json:"restored"` // the system was restored from a backup
+	Ours     bool              `json:"ours"`     // the record says that we made it
+	External string            `json:"id"`       // default: the system's first letter and 1
 }
 
 func clockTime(t *testing.T, s string) int64 {
@@ -56,7 +57,7 @@ func clockTime(t *testing.T, s string) int64 {
 
 func (s sight) seen(t *testing.T, seq int) merge.Seen {
 	t.Helper()
-	out := merge.Seen{System: s.System, External: canonical.ExternalID(s.External), Via: s.Via, Absent: s.Absent, Wrote: s.Wrote, Atomic: s.Atomic,
+	out := merge.Seen{System: s.System, External: canonical.ExternalID(s.External), Via: s.Via, Absent: s.Absent, Wrote: s.Wrote, Atomic: s.Atomic, Restored: s.Restored,
 		Shown: mapping.Shown{Fields: s.Fields, Fold: s.Fold, Grouped: s.Grouped, Tagged: s.Tags != nil},
 		At:    canonical.Read{Modified: clockTime(t, s.Modified), AsOf: clockTime(t, s.Read), Seq: uint64(seq)}}
 	if s.Tags != nil {

@@ -38,7 +38,7 @@ func FromFile(file *config.File, b bus.Bus, clk clock.Clock, logger zerolog.Logg
 		return Config{}, err
 	}
 	for _, t := range file.Tenants {
-		tenant := Tenant{Name: t.Name, Backfill: *t.Backfill, Workers: t.Workers}
+		tenant := Tenant{Name: t.Name, Backfill: *t.Backfill, Workers: t.Workers, Lens: t.Lens(), MaxRepairs: t.MaxRepairs}
 		if tenant.GHL, err = maker.GHL(t); err != nil {
 			return Config{}, err
 		}
@@ -48,10 +48,11 @@ func FromFile(file *config.File, b bus.Bus, clk clock.Clock, logger zerolog.Logg
 		if t.GHL != nil {
 			tenant.Location, tenant.PollGHL = t.GHL.Location, *t.GHL.Poll
 			tenant.SweepGHL, tenant.SweepAllGHL = *t.GHL.Sweep, *t.GHL.SweepAll
+			tenant.ReconcileGHL = *t.GHL.Reconcile
 		}
 		if t.Novi != nil {
-			tenant.PollNovi = *t.Novi.Poll
-			if t.Novi.HasActivities() {
+			tenant.PollNovi, tenant.ReconcileNovi = *t.Novi.Poll, *t.Novi.Reconcile
+			if tenant.HasActivities = t.Novi.HasActivities(); tenant.HasActivities {
 				tenant.SweepNovi, tenant.SweepAllNovi = *t.Novi.Sweep, *t.Novi.SweepAll
 			}
 			if tenant.NoviToken, err = file.Resolve(t.Novi.WebhookToken); err != nil {

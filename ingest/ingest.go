@@ -19,11 +19,14 @@ import (
 	"github.com/causeway-sync/causeway/ingest/novi"
 	"github.com/causeway-sync/causeway/ingest/poll"
 	"github.com/causeway-sync/causeway/ingest/webhook"
+	"github.com/causeway-sync/causeway/internal/budget"
 	"github.com/causeway-sync/causeway/internal/bus"
 	"github.com/causeway-sync/causeway/internal/clock"
 	"github.com/causeway-sync/causeway/internal/ghlapi"
+	"github.com/causeway-sync/causeway/internal/mapping"
 	"github.com/causeway-sync/causeway/internal/noviapi"
 	"github.com/causeway-sync/causeway/schemas/canonical"
+	"github.com/causeway-sync/causeway/streams"
 )
 
 // The routes of the front door.
@@ -70,6 +73,15 @@ type Tenant struct {
 	// activities.
 	SweepGHL, SweepNovi       time.Duration
 	SweepAllGHL, SweepAllNovi time.Duration
+	// HasActivities says that the Novi site has tasks, notes and meetings.
+	HasActivities bool
+	// Lens says what a record shows, for reconciles; without one there are none.
+	Lens *mapping.Lens
+	// ReconcileGHL and ReconcileNovi are the intervals of reconciles that nobody
+	// asks for, 0 meaning never, and MaxRepairs is how many differences each may
+	// repair.
+	ReconcileGHL, ReconcileNovi time.Duration
+	MaxRepairs                  int
 	// Workers is how many records are fetched at once; 0 means 8.
 	Workers int
 }
@@ -96,6 +108,10 @@ func Run(ctx context.Context, cfg Config) error {
 		}
 		g.Go(func() error { return serve(ctx, cfg.Listener, handler) })
 	}
+	drift, err := newDrift(cfg.Metrics)
+	if err != nil {
+		return err
+	}
 	for _, t := range cfg.Tenants {
 		fetchers := map[canonical.System]hydrate.Fetcher{}
 		walk := func(system canonical.System, l poll.Lister, every, overlap time.Duration) {
@@ -110,6 +126,15 @@ func Run(ctx context.Context, cfg Config) error {
 					Name: name, Sweeper: s, AfterContacts: t.Backfill || contacts > 0, Every: every, Pages: pages})
 			})
 		}
+		reconcile := func(system canonical.System, r poll.Reader, every time.Duration, items ...poll.Sweeper) {
+			if t.Lens == nil {
+				return
+			}
+			g.Go(func() error {
+				return poll.RunReconcile(ctx, poll.ReconcileConfig{Bus: cfg.Bus, Clock: cfg.Clock, Logger: cfg.Logger, System: system, Tenant: t.Name,
+					Lens: t.Lens, Reader: r, Items: items, Lane: reconcileLane, Every: every, Max: t.MaxRepairs, Report: drift.report(system, t.Name)})
+			})
+		}
 		if t.GHL != nil {
 			r := ghl.NewReader(t.GHL)
 			fetchers[canonical.GHL] = r
@@ -118,6 +143,8 @@ func Run(ctx context.Context, cfg Config) error {
 			sweep(canonical.GHL, "task-completed", r.Tasks(true), t.SweepAllGHL, t.PollGHL, 0)
 			sweep(canonical.GHL, "note", r.Notes(), t.SweepGHL, t.PollGHL, notePages)
 			sweep(canonical.GHL, "appointment", r.Appointments(), t.SweepAllGHL, t.PollGHL, notePages)
+			slow := r.In(reconcileLane)
+			reconcile(canonical.GHL, slow, t.ReconcileGHL, slow.Tasks(false), slow.Tasks(true), slow.Notes(), slow.Appointments())
 		}
 		if t.Novi != nil {
 			r := novi.NewReader(t.Novi, cfg.Clock)
@@ -125,12 +152,47 @@ func Run(ctx context.Context, cfg Config) error {
 			walk(canonical.Novi, r, t.PollNovi, noviOverlap)
 			sweep(canonical.Novi, "activity-window", r.Activities(true), t.SweepNovi, t.PollNovi, 0)
 			sweep(canonical.Novi, "activity", r.Activities(false), t.SweepAllNovi, t.PollNovi, 0)
+			slow := r.In(reconcileLane)
+			var items []poll.Sweeper
+			if t.HasActivities {
+				items = append(items, slow.Activities(false))
+			}
+			reconcile(canonical.Novi, slow, t.ReconcileNovi, items...)
 		}
 		g.Go(func() error {
 			return hydrate.Run(ctx, hydrate.Config{Bus: cfg.Bus, Clock: cfg.Clock, Logger: cfg.Logger, Tenant: t.Name, Fetchers: fetchers, Workers: t.Workers})
 		})
 	}
 	return g.Wait()
+}
+
+// reconcileLane is what a reconcile may use: what nothing else wants.
+const reconcileLane = budget.Backfill
+
+// drift counts what reconciles have found.
+type drift struct{ found *prometheus.GaugeVec }
+
+func newDrift(metrics prometheus.Registerer) (drift, error) {
+	d := drift{prometheus.NewGaugeVec(prometheus.GaugeOpts{
+		Name: "causeway_drift_records", Help: "Records that the last reconcile found to differ, by how.",
+	}, []string{"system", "tenant", "kind", "what"})}
+	if metrics == nil {
+		return d, nil
+	}
+	if err := metrics.Register(d.found); err != nil {
+		return d, fmt.Errorf("metrics: %w", err)
+	}
+	return d, nil
+}
+
+func (d drift) report(system canonical.System, tenant canonical.Tenant) func(streams.Reconcile) {
+	return func(r streams.Reconcile) {
+		for kind, n := range r.Drift {
+			for what, n := range map[streams.DriftKind]int{streams.Differing: n.Differing, streams.MissingHere: n.MissingHere, streams.MissingThere: n.MissingThere} {
+				d.found.WithLabelValues(string(system), string(tenant), string(kind), string(what)).Set(float64(n))
+			}
+		}
+	}
 }
 
 // Handler is the front door for all tenants.

@@ -18,13 +18,22 @@ import (
 // Reader reads one location's contacts and what hangs on them.
 type Reader struct {
 	client *ghlapi.Client
+	// fetching and sweeping are the lanes of what has none of its own.
+	fetching, sweeping budget.Lane
 
 	mu    sync.Mutex
 	names map[string]string // custom field id → key; replaced, never changed
 }
 
 // NewReader returns a Reader of the location that client speaks for.
-func NewReader(client *ghlapi.Client) *Reader { return &Reader{client: client} }
+func NewReader(client *ghlapi.Client) *Reader {
+	return &Reader{client: client, fetching: budget.Hydrate, sweeping: budget.Poll}
+}
+
+// In returns a Reader of the same location, all of whose calls are in lane.
+func (r *Reader) In(lane budget.Lane) *Reader {
+	return &Reader{client: r.client, fetching: lane, sweeping: lane}
+}
 
 // Fetch returns a contact, a task, a note or an appointment as it is now.
 func (r *Reader) Fetch(ctx context.Context, about observation.Observation) (observation.Observation, error) {
@@ -33,24 +42,24 @@ func (r *Reader) Fetch(ctx context.Context, about observation.Observation) (obse
 	var err error
 	switch about.Kind {
 	case canonical.KindTask:
-		rec, err = r.client.GetTask(ctx, budget.Hydrate, contact, id)
+		rec, err = r.client.GetTask(ctx, r.fetching, contact, id)
 		return item(canonical.KindTask, about.Parent, rec, observation.GHLTaskGet), err
 	case canonical.KindNote:
-		rec, err = r.client.GetNote(ctx, budget.Hydrate, contact, id)
+		rec, err = r.client.GetNote(ctx, r.fetching, contact, id)
 		return item(canonical.KindNote, about.Parent, rec, observation.GHLNoteGet), err
 	case canonical.KindAppointment:
-		rec, err = r.client.GetAppointment(ctx, budget.Hydrate, id)
+		rec, err = r.client.GetAppointment(ctx, r.fetching, id)
 		return item(canonical.KindAppointment, about.Parent, rec, observation.GHLAppointmentGet), err
 	}
-	if rec, err = r.client.GetContact(ctx, budget.Hydrate, id); err != nil {
+	if rec, err = r.client.GetContact(ctx, r.fetching, id); err != nil {
 		return observation.Observation{}, err
 	}
-	return r.observe(ctx, rec, observation.GHLContactGet, budget.Hydrate)
+	return r.observe(ctx, rec, observation.GHLContactGet, r.fetching)
 }
 
 // Items returns a contact's notes, which can be read in no other way (§3.9).
 func (r *Reader) Items(ctx context.Context, contact canonical.ExternalID) ([]observation.Observation, error) {
-	return r.notes(ctx, budget.Hydrate, contact)
+	return r.notes(ctx, r.fetching, contact)
 }
 
 func (r *Reader) notes(ctx context.Context, lane budget.Lane, contact canonical.ExternalID) ([]observation.Observation, error) {
@@ -95,7 +104,7 @@ func (r *Reader) Locate(ctx context.Context, notice observation.Observation) (ca
 	if notice.Kind == canonical.KindTask {
 		for _, query := range queries {
 			for skip := 0; skip < located*taskPage; skip += taskPage {
-				found, err := r.client.SearchTasks(ctx, budget.Hydrate, ghlapi.TaskSearch{Query: query, Limit: taskPage, Skip: skip})
+				found, err := r.client.SearchTasks(ctx, r.fetching, ghlapi.TaskSearch{Query: query, Limit: taskPage, Skip: skip})
 				if err != nil {
 					return "", err
 				}

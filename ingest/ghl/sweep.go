@@ -53,7 +53,7 @@ func (t tasks) Sweep(ctx context.Context, cursor json.RawMessage) (poll.Page, er
 	if skip > maxTasks {
 		return poll.Page{}, &apierr.Error{System: "ghl", Op: "search tasks", Class: apierr.Retry, Message: "the search has no end"}
 	}
-	found, err := t.client.SearchTasks(ctx, budget.Poll, ghlapi.TaskSearch{Completed: &t.completed, Limit: taskPage, Skip: skip})
+	found, err := t.client.SearchTasks(ctx, t.sweeping, ghlapi.TaskSearch{Completed: &t.completed, Limit: taskPage, Skip: skip})
 	if err != nil {
 		return poll.Page{}, err
 	}
@@ -96,14 +96,14 @@ func (n perContact) Covers(observation.Observation) bool { return true }
 
 // Sweep returns what one page of contacts has.
 func (n perContact) Sweep(ctx context.Context, cursor json.RawMessage) (poll.Page, error) {
-	found, err := n.client.SearchContacts(ctx, budget.Poll, ghlapi.SearchRequest{PageLimit: noteContacts, SearchAfter: cursor,
+	found, err := n.client.SearchContacts(ctx, n.sweeping, ghlapi.SearchRequest{PageLimit: noteContacts, SearchAfter: cursor,
 		Sort: []ghlapi.Sort{{Field: "dateAdded", Direction: "asc"}}})
 	if err != nil {
 		return poll.Page{}, err
 	}
 	page := poll.Page{Partial: n.summary}
 	for _, contact := range found.Contacts {
-		of, err := n.list(ctx, budget.Poll, canonical.ExternalID(contact.ID))
+		of, err := n.list(ctx, n.sweeping, canonical.ExternalID(contact.ID))
 		if apierr.ClassOf(err) == apierr.Gone {
 			continue
 		}

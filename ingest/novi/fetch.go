@@ -17,6 +17,8 @@ import (
 type Reader struct {
 	client *noviapi.Client
 	clock  clock.Clock
+	// fetching and sweeping are the lanes of what has none of its own.
+	fetching, sweeping budget.Lane
 
 	mu    sync.Mutex
 	kinds map[string]canonical.Kind // by activity type; replaced, never changed
@@ -25,20 +27,25 @@ type Reader struct {
 
 // NewReader returns a Reader of the site that client speaks to.
 func NewReader(client *noviapi.Client, clk clock.Clock) *Reader {
-	return &Reader{client: client, clock: clk}
+	return &Reader{client: client, clock: clk, fetching: budget.Hydrate, sweeping: budget.Poll}
+}
+
+// In returns a Reader of the same site, all of whose calls are in lane.
+func (r *Reader) In(lane budget.Lane) *Reader {
+	return &Reader{client: r.client, clock: r.clock, fetching: lane, sweeping: lane}
 }
 
 // Fetch returns a member or an activity as it is now. An activity is of the
 // kind that is asked for, even if its type has become another: it is there.
 func (r *Reader) Fetch(ctx context.Context, about observation.Observation) (observation.Observation, error) {
 	if slices.Contains(canonical.Items(), about.Kind) {
-		rec, err := r.client.GetActivity(ctx, budget.Hydrate, string(about.ExternalID))
+		rec, err := r.client.GetActivity(ctx, r.fetching, string(about.ExternalID))
 		if err != nil {
 			return observation.Observation{}, err
 		}
 		return item(about.Kind, rec, observation.NoviActivityGet), nil
 	}
-	rec, err := r.client.GetMember(ctx, budget.Hydrate, string(about.ExternalID))
+	rec, err := r.client.GetMember(ctx, r.fetching, string(about.ExternalID))
 	if err != nil {
 		return observation.Observation{}, err
 	}

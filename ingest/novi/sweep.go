@@ -9,7 +9,6 @@ import (
 	"github.com/goccy/go-json"
 
 	"github.com/causeway-sync/causeway/ingest/poll"
-	"github.com/causeway-sync/causeway/internal/budget"
 	"github.com/causeway-sync/causeway/internal/noviapi"
 	"github.com/causeway-sync/causeway/schemas/canonical"
 	"github.com/causeway-sync/causeway/schemas/observation"
@@ -56,7 +55,7 @@ func (a activities) Sweep(ctx context.Context, at json.RawMessage) (poll.Page, e
 		now := a.clock.Now()
 		req.From, req.To = now.Add(-past), now.Add(future)
 	}
-	found, err := a.client.ListActivities(ctx, budget.Poll, req)
+	found, err := a.client.ListActivities(ctx, a.sweeping, req)
 	if err != nil {
 		return poll.Page{}, err
 	}
@@ -67,6 +66,7 @@ func (a activities) Sweep(ctx context.Context, at json.RawMessage) (poll.Page, e
 		}
 	}
 	page.Next, err = c.next(len(found.Activities), found.TotalCount)
+	page.Total, page.Position = max(found.TotalCount, 0), c.Offset+len(found.Activities)
 	return page, err
 }
 
@@ -79,7 +79,7 @@ func (r *Reader) kindsOf(ctx context.Context) (map[string]canonical.Kind, error)
 	if r.kinds != nil && now.Sub(r.asked) < typesFor {
 		return r.kinds, nil
 	}
-	types, err := r.client.ActivityTypes(ctx, budget.Poll)
+	types, err := r.client.ActivityTypes(ctx, r.sweeping)
 	if err != nil {
 		return nil, err
 	}

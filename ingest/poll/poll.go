@@ -48,6 +48,9 @@ type Page struct {
 	Partial bool
 	// Next is where the next page begins; nil if this was the last.
 	Next json.RawMessage
+	// Total is how many records the system says that there are, 0 if it doesn't,
+	// and Position how many of them have been shown with this page.
+	Total, Position int
 }
 
 // Lister pages through one system's records.
@@ -160,6 +163,9 @@ func again(err error, errs int) time.Duration {
 // pass works on what is due and returns how long to wait, or a negative
 // duration if nothing will ever be due again.
 func (w *walker) pass(ctx context.Context) (time.Duration, error) {
+	if wait, err := restoring(ctx, w.kv, w.System, w.Tenant); err != nil || wait {
+		return watch, err
+	}
 	if err := w.load(ctx); err != nil {
 		return 0, err
 	}
@@ -219,18 +225,26 @@ func (c *cursor) save(ctx context.Context, due time.Time) error {
 	if err != nil {
 		return fmt.Errorf("encode cursor: %w", err)
 	}
-	if c.rev == 0 {
-		c.rev, err = c.kv.Create(ctx, c.key, value)
+	c.rev, err = put(ctx, c.kv, c.key, value, c.rev)
+	return err
+}
+
+// put stores value if the key's revision is still rev, 0 for none; else it
+// returns errLost.
+func put(ctx context.Context, kv bus.KV, key string, value []byte, rev uint64) (uint64, error) {
+	var err error
+	if rev == 0 {
+		rev, err = kv.Create(ctx, key, value)
 	} else {
-		c.rev, err = c.kv.Update(ctx, c.key, value, c.rev)
+		rev, err = kv.Update(ctx, key, value, rev)
 	}
-	if errors.Is(err, bus.ErrExists) || errors.Is(err, bus.ErrWrongSequence) {
-		return errLost
+	switch {
+	case errors.Is(err, bus.ErrExists), errors.Is(err, bus.ErrWrongSequence):
+		return 0, errLost
+	case err != nil:
+		return 0, fmt.Errorf("save cursor %s: %w", key, err)
 	}
-	if err != nil {
-		return fmt.Errorf("save cursor: %w", err)
-	}
-	return nil
+	return rev, nil
 }
 
 // release gives the lease back, so that a restart need not wait for it.

@@ -155,6 +155,9 @@ func (s *sweeper) pass(ctx context.Context) (time.Duration, error) {
 	if ready, err := s.ready(ctx); err != nil || !ready {
 		return min(s.Every, lease), err
 	}
+	if wait, err := restoring(ctx, s.kv, s.System, s.Tenant); err != nil || wait {
+		return watch, err
+	}
 	if err := s.load(ctx, progress{}); err != nil {
 		return 0, err
 	}

@@ -48,10 +48,10 @@ var may = map[string][]string{
 	"ingest/webhook": {"internal/bus", "internal/clock", "streams", "schemas/..."},
 	"ingest/rawlog":  {"internal/bus", "streams", "schemas/..."},
 	"ingest/hydrate": {"ingest/rawlog", "internal/apierr", "internal/bus", "internal/clock", "streams", "schemas/..."},
-	"ingest/poll":    {"ingest/rawlog", "internal/apierr", "internal/budget", "internal/bus", "internal/clock", "streams", "schemas/..."},
+	"ingest/poll":    {"ingest/rawlog", "internal/apierr", "internal/budget", "internal/bus", "internal/clock", "internal/mapping", "streams", "schemas/..."},
 	"ingest/ghl":     {"ingest/webhook", "ingest/hydrate", "ingest/poll", "internal/apierr", "internal/budget", "internal/ghlapi", "schemas/..."},
 	"ingest/novi":    {"ingest/webhook", "ingest/hydrate", "ingest/poll", "internal/apierr", "internal/budget", "internal/clock", "internal/noviapi", "schemas/..."},
-	"ingest":         {"ingest/...", "internal/bus", "internal/clients", "internal/clock", "internal/config", "internal/ghlapi", "internal/noviapi", "streams", "schemas/..."},
+	"ingest":         {"ingest/...", "internal/budget", "internal/bus", "internal/clients", "internal/clock", "internal/config", "internal/ghlapi", "internal/mapping", "internal/noviapi", "streams", "schemas/..."},
 
 	"transform/merge":    {"internal/mapping", "schemas/..."},
 	"transform/identity": {"internal/bus", "internal/mapping", "streams", "schemas/..."},

@@ -92,6 +92,9 @@ type Tenant struct {
 	Backfill *bool `yaml:"backfill"`
 	// Workers is how many records a stage works on at once. Default 8.
 	Workers int `yaml:"workers"`
+	// MaxRepairs is how many differences a reconcile that the configuration asks
+	// for may repair; if there are more, a person has to ask. Default 1000.
+	MaxRepairs int `yaml:"max_repairs"`
 	// Template is what Mapping is laid over. Default association.
 	Template string `yaml:"template"`
 	// Mapping is the tenant's own: where fields live, and what was decided.
@@ -122,7 +125,10 @@ type GHL struct {
 	// SweepAll is the interval of the sweep through done tasks. Default 24 times
 	// sweep.
 	SweepAll *time.Duration `yaml:"sweep_all"`
-	Limits   Limits         `yaml:"limits"`
+	// Reconcile is the interval at which everybody is read and compared with what
+	// is known of them. Default 24h; 0s means never.
+	Reconcile *time.Duration `yaml:"reconcile"`
+	Limits    Limits         `yaml:"limits"`
 }
 
 // Novi is a site.
@@ -159,6 +165,9 @@ type Novi struct {
 	// beside those that the mapping writes: a PUT would empty what the API key
 	// hides. Default: what every member has as far as is known.
 	Protect []string `yaml:"protect"`
+	// Reconcile is the interval at which everybody is read and compared with what
+	// is known of them. Default 24h; 0s means never.
+	Reconcile *time.Duration `yaml:"reconcile"`
 	// Paths override where things are; "" says that the site does not have it.
 	// See PathNames.
 	Paths  Paths  `yaml:"paths"`
@@ -358,6 +367,7 @@ func nameError(name canonical.Tenant, seen map[canonical.Tenant]bool) error {
 func (t *Tenant) complete() error {
 	orDefault(&t.Region, "US")
 	orDefault(&t.Workers, 8)
+	orDefault(&t.MaxRepairs, 1000)
 	if t.Backfill == nil {
 		yes := true
 		t.Backfill = &yes
@@ -367,6 +377,8 @@ func (t *Tenant) complete() error {
 		return fmt.Errorf("region: %q is no ISO 3166 code of two letters", t.Region)
 	case t.Workers < 0:
 		return errors.New("workers: is negative")
+	case t.MaxRepairs < 0:
+		return errors.New("max_repairs: is negative")
 	case t.GHL == nil && t.Novi == nil:
 		return errors.New("ghl, novi: one of them is needed")
 	}
@@ -375,6 +387,7 @@ func (t *Tenant) complete() error {
 		pollDefault(&g.Poll, time.Minute)
 		pollDefault(&g.Sweep, *g.Poll)
 		pollDefault(&g.SweepAll, 24**g.Sweep)
+		pollDefault(&g.Reconcile, 24*time.Hour)
 		if g.Location == "" {
 			return errors.New("ghl.location: is missing")
 		}
@@ -387,6 +400,7 @@ func (t *Tenant) complete() error {
 		pollDefault(&n.Poll, 5*time.Minute)
 		pollDefault(&n.Sweep, *n.Poll)
 		pollDefault(&n.SweepAll, 24**n.Sweep)
+		pollDefault(&n.Reconcile, 24*time.Hour)
 		orDefault(&n.Timezone, "UTC")
 		if n.Protect == nil {
 			n.Protect = slices.Clone(protected)

@@ -4,6 +4,8 @@
 package streams
 
 import (
+	"time"
+
 	"github.com/causeway-sync/causeway/schemas/canonical"
 )
 
@@ -101,6 +103,22 @@ type Walk struct {
 	Backfilled bool `json:"backfilled"` // everything has been read once
 	// Last is the RAW sequence of the last record that the backfill showed.
 	Last uint64 `json:"last,omitempty"`
+	// Shown is how many records the backfill has passed, and Total how many there
+	// are, if the system says so. Rate is how many it passed in a second lately,
+	// as of At.
+	Shown int       `json:"shown,omitempty"`
+	Total int       `json:"total,omitempty"`
+	Rate  float64   `json:"rate,omitempty"`
+	At    time.Time `json:"at,omitzero"`
+}
+
+// Left estimates how long a backfill will take from At on; 0 if that can't be
+// said.
+func (w Walk) Left() time.Duration {
+	if w.Backfilled || w.Rate <= 0 || w.Total <= w.Shown {
+		return 0
+	}
+	return time.Duration(float64(w.Total-w.Shown) / w.Rate * float64(time.Second))
 }
 
 // WalkKey returns the key in CURSORS of a tenant's walk through a system.

@@ -79,7 +79,14 @@ func (s *statusCmd) Run(ctx context.Context) error {
 		fmt.Println("there are no streams yet; a stage that starts makes them, or `causeway streams apply`")
 		return nil
 	}
-	return printStatus(os.Stdout, status)
+	if err := printStatus(os.Stdout, status); err != nil {
+		return err
+	}
+	read, err := readings(ctx, c)
+	if err != nil {
+		return err
+	}
+	return printReadings(os.Stdout, read, time.Now())
 }
 
 func printStatus(out io.Writer, status []streams.StreamStatus) error {

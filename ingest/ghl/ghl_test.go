@@ -30,7 +30,7 @@ func TestReader(t *testing.T) {
 			}
 			return canonical.ExternalID(id)
 		}
-		return ingesttest.System{Name: canonical.GHL, Handler: sim.Handler(),
+		return ingesttest.System{Name: canonical.GHL, Handler: sim.Handler(), Path: "/contacts/search", Empty: `{"contacts":[],"total":%d}`,
 			Connect: func(url string) ingesttest.Reader {
 				return ghl.NewReader(ghlapi.New(ghlapi.Config{BaseURL: url, LocationID: "loc1", Clock: clock.System{}, HTTP: &http.Client{Timeout: 10 * time.Second},
 					Token: func(context.Context) (string, error) { return ingesttest.Secret, nil }}))

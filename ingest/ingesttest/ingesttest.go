@@ -4,6 +4,7 @@
 package ingesttest
 
 import (
+	"fmt"
 	"net/http"
 	"net/http/httptest"
 	"strings"
@@ -38,6 +39,9 @@ type System struct {
 	Add    func(i int) canonical.ExternalID
 	Touch  func(id canonical.ExternalID)
 	Remove func(id canonical.ExternalID)
+	// Path is the list's, and Empty a page of it without anybody, of a total that
+	// %d stands for.
+	Path, Empty string
 }
 
 // Run runs the suite. newSystem makes a fresh system for each test.
@@ -116,6 +120,59 @@ func Run(t *testing.T, newSystem func(*testing.T) System) {
 			t.Errorf("%d were missed", len(want))
 		}
 	})
+	t.Run("a walk under way, and the total moves", func(t *testing.T) {
+		s, r := setup(t, nil)
+		var ids []canonical.ExternalID
+		for i := range 900 {
+			ids = append(ids, s.Add(i))
+		}
+		want := map[canonical.ExternalID]bool{}
+		for _, id := range ids[90:] {
+			want[id] = true
+		}
+		last := -1
+		walk(t, r, time.Time{}, func(page int, o observation.Observation) {
+			if page != last && page < 9 {
+				for _, id := range ids[page*10 : page*10+10] {
+					s.Remove(id) // more often than a walk begins anew
+				}
+			}
+			last = page
+			delete(want, o.ExternalID)
+		})
+		if len(want) > 0 {
+			t.Errorf("%d were missed", len(want))
+		}
+	})
+	for _, times := range []int{1, 3, 1000} {
+		t.Run(fmt.Sprintf("an empty page in the middle, %d times", times), func(t *testing.T) {
+			lists, emptied := 0, 0
+			var page System
+			s, r := setup(t, func(w http.ResponseWriter, req *http.Request) bool {
+				if req.URL.Path != page.Path {
+					return false
+				}
+				if lists++; lists < 2 || emptied == times {
+					return false
+				}
+				emptied++
+				_, _ = fmt.Fprintf(w, page.Empty, 450)
+				return true
+			})
+			page = s
+			want := map[canonical.ExternalID]bool{}
+			for i := range 450 {
+				want[s.Add(i)] = true
+			}
+			walk(t, r, time.Time{}, func(_ int, o observation.Observation) { delete(want, o.ExternalID) })
+			switch {
+			case emptied != times && times < 1000 || emptied == 0:
+				t.Errorf("%d pages were empty", emptied)
+			case len(want) > 0 && times < 1000:
+				t.Errorf("%d were missed", len(want))
+			}
+		})
+	}
 	t.Run("what was changed since", func(t *testing.T) {
 		s, r := setup(t, nil)
 		var ids []canonical.ExternalID

@@ -59,10 +59,13 @@ func (r *Reader) List(ctx context.Context, q poll.Query) (poll.Page, error) {
 // after some times passed over: an empty page in the middle is no end.
 func (c cursor) next(n, total int) (json.RawMessage, error) {
 	next := cursor{Offset: c.Offset + n - overlap, Total: total, Restarts: c.Restarts}
+	if c.Total > total && total >= 0 {
+		next.Offset = max(0, next.Offset-(c.Total-total)) // as many may have moved up
+	}
 	switch {
 	case c.Total >= 0 && total >= 0 && c.Total != total && c.Restarts < maxRestarts:
 		next = cursor{Total: total, Restarts: c.Restarts + 1}
-	case n == pageSize:
+	case n >= pageSize:
 	case total < 0 || c.Offset+n >= total:
 		return nil, nil
 	case c.Short < maxShort:

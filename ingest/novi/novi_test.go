@@ -28,7 +28,7 @@ func TestReader(t *testing.T) {
 			}
 			return canonical.ExternalID(id)
 		}
-		return ingesttest.System{Name: canonical.Novi, Handler: sim.Handler(),
+		return ingesttest.System{Name: canonical.Novi, Handler: sim.Handler(), Path: "/api/members", Empty: `{"TotalCount":%d,"Results":[]}`,
 			Connect: func(url string) ingesttest.Reader {
 				return novi.NewReader(noviapi.New(noviapi.Config{BaseURL: url, Clock: clock.System{}, HTTP: &http.Client{Timeout: 10 * time.Second},
 					Key: func(context.Context) (string, error) { return ingesttest.Secret, nil }}), clock.System{})

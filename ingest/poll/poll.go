@@ -101,7 +101,8 @@ type walker struct {
 	cursor
 	seen *lru.Cache[canonical.ExternalID, uint64]
 	seed maphash.Seed
-	errs int // in a row
+	errs int       // in a row
+	at   time.Time // when the page before was done, zero if none was by this instance
 }
 
 // cursor is the progress and where it is kept.
@@ -272,6 +273,7 @@ func (w *walker) page(ctx context.Context) (more bool, err error) {
 		return false, err
 	}
 	w.errs = 0
+	w.advance(page)
 	for _, o := range page.Observations {
 		if o.Modified.After(w.p.Newest) {
 			w.p.Newest = o.Modified
@@ -290,6 +292,30 @@ func (w *walker) page(ctx context.Context) (more bool, err error) {
 	}
 	w.p.Began, w.p.Newest = time.Time{}, time.Time{}
 	return false, w.save(ctx, w.Clock.Now().Add(w.Every))
+}
+
+// recent is how much of the rate is the last page's.
+const recent = 0.2
+
+// advance notes how far the backfill is and how fast it goes. The time in which
+// nobody worked on it doesn't count.
+func (w *walker) advance(page Page) {
+	if w.p.Backfilled {
+		return
+	}
+	now := w.Clock.Now()
+	before := w.p.Shown
+	if w.p.Shown, w.p.Total = page.Position, page.Total; page.Position == 0 {
+		w.p.Shown = before + len(page.Observations)
+	}
+	if took := now.Sub(w.at).Seconds(); !w.at.IsZero() && took > 0 {
+		rate := float64(max(w.p.Shown-before, 0)) / took
+		if w.p.Rate > 0 {
+			rate = recent*rate + (1-recent)*w.p.Rate
+		}
+		w.p.Rate = rate
+	}
+	w.at, w.p.At = now, now
 }
 
 // publish stores what has not been seen just so, and waits for every PubAck.

@@ -125,8 +125,8 @@ func TestBackfillThenPoll(t *testing.T) {
 		}
 		return w
 	}
-	if got, want := walk(), (streams.Walk{Backfilled: true, Last: 25}); got != want {
-		t.Errorf("after the backfill CURSORS says %+v, want %+v", got, want)
+	if got := walk(); !got.Backfilled || got.Last != 25 || got.Shown != 25 || got.Rate <= 0 || got.Left() != 0 {
+		t.Errorf("after the backfill CURSORS says %+v", got)
 	}
 	l.touch(7, time.Now().Add(time.Hour))
 	bustest.Until(t, func() bool { return count(t, c)["poll r7"] == 1 })
@@ -171,6 +171,59 @@ func TestAWalkGoesOnWhereItWas(t *testing.T) {
 	if got := l.asked(); got != 5 {
 		t.Errorf("45 records in pages of ten took %d questions", got)
 	}
+}
+
+// TestAKilledWalkIsTakenUp: one that could not give its lease back is relieved
+// when that has run out, where it was.
+func TestAKilledWalkIsTakenUp(t *testing.T) {
+	c, l := bustest.Start(t), records(45)
+	now := time.Now()
+	left := fmt.Sprintf(`{"backfilled":false,"shown":20,"total":45,"rate":5,"cursor":20,"began":%q,"due":%q}`, now.Format(time.RFC3339Nano), now.Add(300*time.Millisecond).Format(time.RFC3339Nano))
+	if _, err := cursors(t, c).Create(t.Context(), streams.WalkKey(canonical.GHL, "a", canonical.KindContact), []byte(left)); err != nil {
+		t.Fatal(err)
+	}
+	cfg := config(c, l)
+	cfg.Every = 0
+	bustest.Go(t, func(ctx context.Context) error { return poll.Run(ctx, cfg) })
+	bustest.Until(t, func() bool { return count(t, c)["backfill r44"] == 1 })
+	if got := count(t, c); got["backfill"] != 25 || got["backfill r19"] != 0 || got["backfill r20"] != 1 {
+		t.Errorf("it took up with %v", got)
+	}
+	if time.Since(now) < 300*time.Millisecond {
+		t.Error("it did not wait for the lease")
+	}
+}
+
+func TestHowLongABackfillTakes(t *testing.T) {
+	tests := []struct {
+		walk streams.Walk
+		want time.Duration
+	}{
+		{streams.Walk{Shown: 100, Total: 400, Rate: 10}, 30 * time.Second},
+		{streams.Walk{Shown: 100, Total: 0, Rate: 10}, 0},
+		{streams.Walk{Shown: 100, Total: 400}, 0},
+		{streams.Walk{Shown: 100, Total: 400, Rate: 10, Backfilled: true}, 0},
+	}
+	for _, tt := range tests {
+		if got := tt.walk.Left(); got != tt.want {
+			t.Errorf("%+v: got %s, want %s", tt.walk, got, tt.want)
+		}
+	}
+}
+
+// TestALateRowIsNotSkipped: the watermark is at the newest that was seen, and
+// what an index shows later although it is older is within the overlap.
+func TestALateRowIsNotSkipped(t *testing.T) {
+	c, l := bustest.Start(t), records(15)
+	bustest.Go(t, func(ctx context.Context) error { return poll.Run(ctx, config(c, l)) })
+	later := time.Now().Add(time.Hour)
+	bustest.Until(t, func() bool { return count(t, c)["backfill"] == 15 })
+	l.touch(7, later)
+	bustest.Until(t, func() bool { return count(t, c)["poll r7"] == 1 })
+	asked := l.asked()
+	bustest.Until(t, func() bool { return l.asked() > asked+3 }) // the watermark has moved
+	l.touch(3, later.Add(-30*time.Second))
+	bustest.Until(t, func() bool { return count(t, c)["poll r3"] == 1 })
 }
 
 // TestOneWalks: of several instances one walks at a time.

@@ -36,7 +36,8 @@ type Maker struct {
 // Options are what a Maker needs besides the configuration.
 type Options struct {
 	Clock clock.Clock
-	// Bus has the bucket through which call budgets are leased.
+	// Bus has the bucket through which call budgets are leased; nil means that
+	// no other process calls.
 	Bus bus.Bus
 	// Name says to people which process leases.
 	Name   string
@@ -112,6 +113,9 @@ func (m *Maker) budget(system canonical.System, owner canonical.Tenant, l config
 	limits := budget.Limits{Daily: l.Daily, Share: m.options.Share}
 	for _, w := range l.Windows {
 		limits.Windows = append(limits.Windows, budget.Window{Calls: w.Calls, Per: w.Per})
+	}
+	if m.options.Bus == nil {
+		return budget.New(m.options.Clock, limits)
 	}
 	return m.group.Budget(system, owner, limits)
 }

@@ -16,9 +16,9 @@ import (
 	"github.com/causeway-sync/causeway/internal/config"
 )
 
-// FromFile returns what file says. It opens the front door's listener, so
+// FromFile returns what file says. instance names the process, to people. It opens the front door's listener, so
 // that webhooks queue from then on; Run closes it.
-func FromFile(file *config.File, b bus.Bus, clk clock.Clock, logger zerolog.Logger, metrics prometheus.Registerer) (Config, error) {
+func FromFile(file *config.File, b bus.Bus, instance string, clk clock.Clock, logger zerolog.Logger, metrics prometheus.Registerer) (Config, error) {
 	cfg := Config{Bus: b, Clock: clk, Logger: logger, Metrics: metrics, PerSecond: file.Ingest.PerSecond}
 	text := ghl.PublishedKeys
 	if path := file.Beside(file.Ingest.GHLKeys); path != "" {
@@ -33,10 +33,11 @@ func FromFile(file *config.File, b bus.Bus, clk clock.Clock, logger zerolog.Logg
 		return Config{}, fmt.Errorf("ingest.ghl_keys: %w", err)
 	}
 	cfg.GHL = ghl.Source{Keys: keys, AllowLegacy: file.Ingest.AllowLegacySignature, AppID: file.Ingest.AppID}
-	maker, err := clients.New(file, clk, file.Share.Ingest, nil, metrics)
+	maker, err := clients.New(file, clients.Options{Clock: clk, Bus: b, Name: instance, Logger: logger, Metrics: metrics})
 	if err != nil {
 		return Config{}, err
 	}
+	cfg.Close = maker.Close
 	for _, t := range file.Tenants {
 		tenant := Tenant{Name: t.Name, Backfill: *t.Backfill, Workers: t.Workers, Lens: t.Lens(), MaxRepairs: t.MaxRepairs}
 		if tenant.GHL, err = maker.GHL(t); err != nil {

@@ -50,6 +50,8 @@ type Config struct {
 	// Config.Tenants.
 	GHL     ghl.Source
 	Tenants []Tenant
+	// Close, if set, is called when Run has ended.
+	Close func()
 }
 
 // Tenant is one association's two sources.
@@ -100,6 +102,9 @@ const notePages = 5
 // Run works until ctx is done, then stops taking, finishes what it has begun
 // and returns nil.
 func Run(ctx context.Context, cfg Config) error {
+	if cfg.Close != nil {
+		defer cfg.Close()
+	}
 	g, ctx := errgroup.WithContext(ctx)
 	if cfg.Listener != nil {
 		handler, err := Handler(cfg)

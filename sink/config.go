@@ -12,13 +12,14 @@ import (
 	"github.com/causeway-sync/causeway/internal/config"
 )
 
-// FromFile returns what file says.
-func FromFile(file *config.File, b bus.Bus, clk clock.Clock, random rand.Source, logger zerolog.Logger, metrics prometheus.Registerer) (Config, error) {
+// FromFile returns what file says. instance names the process, to people.
+func FromFile(file *config.File, b bus.Bus, instance string, clk clock.Clock, random rand.Source, logger zerolog.Logger, metrics prometheus.Registerer) (Config, error) {
 	cfg := Config{Bus: b, Clock: clk, Rand: random, Logger: logger}
-	maker, err := clients.New(file, clk, file.Share.Sink, nil, metrics)
+	maker, err := clients.New(file, clients.Options{Clock: clk, Bus: b, Name: instance, Logger: logger, Metrics: metrics})
 	if err != nil {
 		return Config{}, err
 	}
+	cfg.Close = maker.Close
 	for _, t := range file.Tenants {
 		tenant := Tenant{Name: t.Name, Lens: t.Lens(), Workers: t.Workers, Backfill: *t.Backfill}
 		if tenant.GHL, err = maker.GHL(t); err != nil {

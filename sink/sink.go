@@ -29,6 +29,8 @@ type Config struct {
 	Rand    rand.Source // for back-off; each controller gets its own, seeded from it
 	Logger  zerolog.Logger
 	Tenants []Tenant
+	// Close, if set, is called when Run has ended.
+	Close func()
 }
 
 // Tenant is one association's two destinations.
@@ -58,6 +60,9 @@ type Tenant struct {
 // Run works until ctx is done, then finishes the writes that it has begun and
 // returns nil.
 func Run(ctx context.Context, cfg Config) error {
+	if cfg.Close != nil {
+		defer cfg.Close()
+	}
 	g, ctx := errgroup.WithContext(ctx)
 	for _, t := range cfg.Tenants {
 		if err := t.Lens.Check(); err != nil {

@@ -26,7 +26,7 @@ type verifyCmd struct {
 	Converged  bool             `help:"Compare both systems, record by record, through their APIs." required:""`
 	Config     string           `help:"The stages' configuration file." required:"" type:"existingfile" placeholder:"FILE"`
 	Tenant     canonical.Tenant `help:"Only this tenant's." placeholder:"SLUG"`
-	Share      float64          `help:"Part of both systems' call limits to use. The stages' shares should leave as much." default:"0.1"`
+	Share      float64          `help:"The most of both systems' call limits to take; the calls are leased like everybody's." default:"0.5"`
 	Settle     time.Duration    `help:"How long to wait before a difference is looked at once more." default:"10s"`
 	FetchAll   bool             `help:"Fetch every record by id, also where the list shows enough."`
 	ShowValues bool             `help:"Show the values that differ. They are personal data."`
@@ -38,15 +38,16 @@ func (c *verifyCmd) Run(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	maker, err := clients.New(file, clock.System{}, c.Share, nil, nil)
-	if err != nil {
-		return err
-	}
 	conn, err := bus.Connect(ctx, process.Broker(file, "causeway"))
 	if err != nil {
 		return err
 	}
 	defer conn.Close()
+	maker, err := clients.New(file, clients.Options{Clock: clock.System{}, Bus: conn, Name: "causeway verify", Logger: process.Logger(os.Stderr, "warn", "console"), Share: c.Share})
+	if err != nil {
+		return err
+	}
+	defer maker.Close()
 	good, n := true, 0
 	for _, t := range file.Tenants {
 		if c.Tenant != "" && c.Tenant != t.Name {

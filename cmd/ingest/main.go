@@ -17,7 +17,7 @@ Any number of instances may run: they share the work.`
 
 func main() {
 	os.Exit(process.Main("ingest", about, func(ctx context.Context, e process.Env) error {
-		cfg, err := ingest.FromFile(e.File, e.Bus, e.Clock, e.Logger, e.Metrics)
+		cfg, err := ingest.FromFile(e.File, e.Bus, e.Instance, e.Clock, e.Logger, e.Metrics)
 		if err != nil {
 			return err
 		}

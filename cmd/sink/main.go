@@ -20,7 +20,7 @@ func main() {
 	os.Exit(process.Main("sink", about, func(ctx context.Context, e process.Env) error {
 		var seed [32]byte
 		_, _ = crand.Read(seed[:]) // never fails
-		cfg, err := sink.FromFile(e.File, e.Bus, e.Clock, rand.NewChaCha8(seed), e.Logger, e.Metrics)
+		cfg, err := sink.FromFile(e.File, e.Bus, e.Instance, e.Clock, rand.NewChaCha8(seed), e.Logger, e.Metrics)
 		if err != nil {
 			return err
 		}

@@ -3,13 +3,16 @@ package budget_test
 import (
 	"context"
 	"errors"
+	"slices"
 	"sync"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"pgregory.net/rapid"
 
 	"github.com/causeway-sync/causeway/internal/budget"
+	"github.com/causeway-sync/causeway/internal/clock"
 )
 
 // stepped is a clock that goes on only when somebody waits for it.
@@ -33,9 +36,19 @@ func (c *stepped) After(d time.Duration) <-chan time.Time {
 	return ch
 }
 
-// TestNeverOverTheLimit: in no window, wherever it begins, are there more
-// calls than allowed; and when there is always work, most of them are used.
-func TestNeverOverTheLimit(t *testing.T) {
+func acquire(t interface{ Fatal(...any) }, b *budget.Budget, lane budget.Lane, n int) {
+	p, err := b.Acquire(context.Background(), lane, n)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for range n {
+		p.Done()
+	}
+}
+
+// TestOneNeverOver: in no window, wherever it begins, are there more calls
+// than allowed.
+func TestOneNeverOver(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		windows := []budget.Window{{Calls: rapid.IntRange(3, 100).Draw(t, "calls"), Per: 10 * time.Second}, {Calls: rapid.IntRange(100, 400).Draw(t, "more calls"), Per: time.Minute}}
 		c := &stepped{now: time.Unix(1_800_000_000, 0)}
@@ -47,9 +60,8 @@ func TestNeverOverTheLimit(t *testing.T) {
 		var calls []time.Time
 		for c.Now().Sub(began) < 3*time.Minute {
 			n := rapid.SampledFrom([]int{1, 1, 2}).Draw(t, "at once")
-			if err := b.Acquire(context.Background(), budget.Live, n); err != nil {
-				t.Fatal(err)
-			}
+			lane := rapid.SampledFrom(budget.Lanes()).Draw(t, "lane")
+			acquire(t, b, lane, n)
 			for range n {
 				calls = append(calls, c.Now())
 			}
@@ -67,43 +79,30 @@ func TestNeverOverTheLimit(t *testing.T) {
 	})
 }
 
-func TestUsesWhatThereIs(t *testing.T) {
-	c := &stepped{now: time.Unix(1_800_000_000, 0)}
-	b, err := budget.New(c, budget.Limits{Windows: []budget.Window{{Calls: 100, Per: 10 * time.Second}}})
-	if err != nil {
-		t.Fatal(err)
-	}
-	began, n := c.Now(), 0
-	for c.Now().Sub(began) < 100*time.Second {
-		if err := b.Acquire(context.Background(), budget.Live, 1); err != nil {
-			t.Fatal(err)
-		}
-		n++
-	}
-	if n < 850 || n > 1000 {
-		t.Errorf("%d of 1000 calls were made", n)
-	}
-}
-
 func TestDailyAndPause(t *testing.T) {
 	c := &stepped{now: time.Unix(1_800_000_000, 0).UTC().Truncate(24 * time.Hour)}
-	b, err := budget.New(c, budget.Limits{Windows: []budget.Window{{Calls: 100, Per: time.Second}}, Daily: 10, Share: 0.5})
+	b, err := budget.New(c, budget.Limits{Windows: []budget.Window{{Calls: 1000, Per: time.Second}}, Daily: 80, Share: 0.5})
 	if err != nil {
 		t.Fatal(err)
 	}
-	for range 5 {
-		if err := b.Acquire(t.Context(), budget.Poll, 1); err != nil {
-			t.Fatal(err)
-		}
+	for range 36 {
+		acquire(t, b, budget.Poll, 1)
 	}
-	if err := b.Acquire(t.Context(), budget.Poll, 1); !errors.Is(err, budget.ErrDailySpent) {
+	if _, err := b.Acquire(t.Context(), budget.Backfill, 1); !errors.Is(err, budget.ErrDailySpent) {
+		t.Errorf("the last twentieth of the day is not for backfills: %v", err)
+	}
+	for range 4 {
+		acquire(t, b, budget.Live, 1)
+	}
+	if _, err := b.Acquire(t.Context(), budget.Live, 1); !errors.Is(err, budget.ErrDailySpent) {
 		t.Errorf("the share of the day is used up: %v", err)
 	}
 	c.After(24 * time.Hour)
 	until := c.Now().Add(7 * time.Second)
 	b.Pause(until)
-	if err := b.Acquire(t.Context(), budget.Poll, 1); err != nil || c.Now().Before(until) || b.Spent() != 1 {
-		t.Errorf("%v at %s, %d spent", err, c.Now(), b.Spent())
+	acquire(t, b, budget.Poll, 1)
+	if c.Now().Before(until) || b.Spent() != 1 {
+		t.Errorf("at %s, %d spent", c.Now(), b.Spent())
 	}
 }
 
@@ -113,4 +112,119 @@ func TestBadLimits(t *testing.T) {
 			t.Errorf("%+v was taken", l)
 		}
 	}
+}
+
+// TestCorrect: the system's headers say less than the configuration, or that
+// somebody else calls, too.
+func TestCorrect(t *testing.T) {
+	unsaid := budget.Report{Per: 10 * time.Second, Calls: -1, Remaining: -1, DailyCalls: -1, DailyRemaining: -1}
+	for name, tt := range map[string]struct {
+		say  func(*budget.Report)
+		want int // calls that can be made at once
+	}{
+		"nothing":           {func(*budget.Report) {}, 10},
+		"a lower limit":     {func(r *budget.Report) { r.Calls = 30 }, 3},
+		"a higher limit":    {func(r *budget.Report) { r.Calls = 500 }, 10},
+		"somebody else":     {func(r *budget.Report) { r.Remaining = 3 }, 3 + 2 + 100/50},
+		"another's day":     {func(r *budget.Report) { r.DailyCalls, r.DailyRemaining = 1000, 4 }, 4},
+		"a shorter day":     {func(r *budget.Report) { r.DailyCalls, r.DailyRemaining = 6, 6 }, 6},
+		"of another window": {func(r *budget.Report) { r.Per, r.Remaining = time.Minute, 0 }, 10},
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				b, err := budget.New(clock.System{}, budget.Limits{Windows: ghlWindows, Daily: 1000})
+				if err != nil {
+					t.Fatal(err)
+				}
+				acquire(t, b, budget.Live, 1)
+				pass(20 * time.Second)
+				r := unsaid
+				tt.say(&r)
+				b.Correct(r)
+				ctx, cancel := context.WithTimeout(t.Context(), time.Microsecond)
+				defer cancel()
+				got := 0
+				for {
+					if _, err := b.Acquire(ctx, budget.Live, 1); err != nil {
+						break
+					}
+					got++
+				}
+				if got != tt.want {
+					t.Errorf("%d calls at once, want %d", got, tt.want)
+				}
+			})
+		})
+	}
+}
+
+// TestLanes: who is more urgent gets more, and nobody nothing.
+func TestLanes(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b, err := budget.New(clock.System{}, budget.Limits{Windows: ghlWindows})
+		if err != nil {
+			t.Fatal(err)
+		}
+		ctx, cancel := context.WithCancel(t.Context())
+		got := make([]int, len(budget.Lanes()))
+		var work sync.WaitGroup
+		for _, lane := range budget.Lanes() {
+			for range 4 {
+				work.Go(func() {
+					for {
+						p, err := b.Acquire(ctx, lane, 1)
+						if err != nil {
+							return
+						}
+						got[lane]++
+						p.Done()
+					}
+				})
+			}
+		}
+		pass(5 * time.Minute)
+		cancel()
+		work.Wait()
+		if !slices.IsSortedFunc(got, func(a, b int) int { return b - a }) || got[budget.Reconcile] == 0 || got[budget.Live] < 5*got[budget.Backfill] {
+			t.Errorf("calls by lane: %v", got)
+		}
+	})
+}
+
+// TestKept: the second of two calls is there for whom it was kept, and its
+// slot comes back when it isn't made.
+func TestKept(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b, err := budget.New(clock.System{}, budget.Limits{Windows: []budget.Window{{Calls: 2, Per: time.Second}}})
+		if err != nil {
+			t.Fatal(err)
+		}
+		for range 3 {
+			p, err := b.Acquire(t.Context(), budget.Live, 2)
+			if err != nil {
+				t.Fatal(err)
+			}
+			p.Done()
+			p.Keep("a member")
+			if b.Kept("another") != nil {
+				t.Fatal("it was kept for another")
+			}
+			kept := b.Kept("a member")
+			if kept == nil || b.Kept("a member") != nil {
+				t.Fatal("it was not kept once")
+			}
+			kept.Done()
+		}
+		p, err := b.Acquire(t.Context(), budget.Live, 2)
+		if err != nil {
+			t.Fatal(err)
+		}
+		p.Done()
+		p.Keep("never called")
+		began := time.Now()
+		acquire(t, b, budget.Live, 2)
+		if waited := time.Since(began); waited < 5*time.Second || waited > 8*time.Second {
+			t.Errorf("a call that was kept and not made was away for %s", waited)
+		}
+	})
 }

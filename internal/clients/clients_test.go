@@ -75,7 +75,7 @@ func TestRotation(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			m, err := clients.New(file, clock.System{}, 1, nil, nil)
+			m, err := clients.New(file, clients.Options{Clock: clock.System{}})
 			if err != nil {
 				t.Fatal(err)
 			}

@@ -28,9 +28,10 @@ import (
 
 // File is the whole configuration.
 type File struct {
-	NATS    NATS     `yaml:"nats"`
-	Ingest  Ingest   `yaml:"ingest"`
-	Share   Share    `yaml:"budget_share"`
+	NATS   NATS   `yaml:"nats"`
+	Ingest Ingest `yaml:"ingest"`
+	// Share has no effect any more; see Deprecated.
+	Share   *Share   `yaml:"budget_share"`
 	Tenants []Tenant `yaml:"tenants"`
 	// TenantsDir is a directory beside the file; each <slug>.yaml in it is one
 	// more tenant, whose name is the file's.
@@ -71,8 +72,7 @@ type Ingest struct {
 	PerSecond int `yaml:"per_second"`
 }
 
-// Share is what part of a system's call limits each stage may use; together
-// they must not exceed 1. Default 0.5 each.
+// Share was the part of a system's call limits that each stage might use.
 type Share struct {
 	Ingest float64 `yaml:"ingest"`
 	Sink   float64 `yaml:"sink"`
@@ -229,6 +229,35 @@ type Window struct {
 // Secret is a reference to a secret.
 type Secret string
 
+// Deprecated says which keys of the file have no effect any more.
+func (f *File) Deprecated() []string {
+	if f.Share == nil {
+		return nil
+	}
+	return []string{"budget_share: has no effect any more: all processes lease their calls from one budget; take it out"}
+}
+
+// BudgetOwner returns the tenant under whose name the calls to t's system are
+// counted: t, or the first with the same account there, because the system
+// limits them together.
+func (f *File) BudgetOwner(system canonical.System, t Tenant) canonical.Tenant {
+	account := func(t Tenant) [2]string {
+		switch {
+		case system == canonical.GHL && t.GHL != nil:
+			return [2]string{t.GHL.BaseURL, t.GHL.Location}
+		case system == canonical.Novi && t.Novi != nil:
+			return [2]string{t.Novi.BaseURL, string(t.Novi.Key)}
+		}
+		return [2]string{}
+	}
+	for _, other := range f.Tenants {
+		if account(other) == account(t) {
+			return other.Name
+		}
+	}
+	return t.Name
+}
+
 // The documented limits (dossiers GHL §2, Novi §3.5).
 var (
 	ghlLimits  = Limits{Windows: []Window{{100, 10 * time.Second}}, Daily: 200_000}
@@ -333,12 +362,6 @@ func (f *File) complete(seen map[canonical.Tenant]bool) error {
 	}
 	if f.NATS.NKey != "" && f.NATS.Credentials != "" {
 		return errors.New("nats.nkey: excludes nats.credentials")
-	}
-	if f.Share == (Share{}) {
-		f.Share = Share{0.5, 0.5}
-	}
-	if f.Share.Ingest <= 0 || f.Share.Sink <= 0 || f.Share.Ingest+f.Share.Sink > 1 {
-		return errors.New("budget_share: ingest and sink have to be above 0 and together at most 1")
 	}
 	for i := range f.Tenants {
 		t := &f.Tenants[i]

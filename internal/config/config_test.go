@@ -40,7 +40,7 @@ func TestDefaults(t *testing.T) {
 		t.Fatal(err)
 	}
 	tenant := f.Tenants[0]
-	if f.NATS.URL != "nats://127.0.0.1:4222" || f.Share.Ingest != 0.5 || *tenant.GHL.Poll != time.Minute || *tenant.Novi.Poll != 5*time.Minute ||
+	if f.NATS.URL != "nats://127.0.0.1:4222" || *tenant.GHL.Poll != time.Minute || *tenant.Novi.Poll != 5*time.Minute ||
 		tenant.Policy().CreateGHL.String() != "always" || tenant.Policy().CreateNovi.String() != "never" || !*tenant.Backfill || tenant.GHL.Limits.Windows[0].Calls != 100 || tenant.Novi.Limits.Daily != 100_000 {
 		t.Errorf("got %+v %+v %+v", f, tenant.GHL, tenant.Novi)
 	}
@@ -83,7 +83,6 @@ func TestErrors(t *testing.T) {
 		{"no time zone", good + "      timezone: Mars/Olympus\n", "novi.timezone"},
 		{"no region", good + "    region: Switzerland\n", "region"},
 		{"limits of nothing", good + "      limits: {windows: [{calls: 0, per: 1s}]}\n", "novi.limits.windows[0]"},
-		{"shares over 1", good + "budget_share: {ingest: 0.7, sink: 0.7}\n", "budget_share"},
 		{"a field bound twice", good + mapped("fields: {custom.size: {ghl: a}, custom.size: {ghl: b}}"), "custom.size"},
 	}
 	for _, tt := range tests {
@@ -145,5 +144,41 @@ func TestLens(t *testing.T) {
 	}
 	if _, ok := l.Binding("first_name"); ok {
 		t.Error("a field that was taken away is there")
+	}
+}
+
+// TestOneBudget: who is counted together at a system, is counted together here.
+func TestOneBudget(t *testing.T) {
+	second := strings.NewReplacer("tenants:\n", "", "alpine-guild", "other-guild").Replace(good)
+	for name, tt := range map[string]struct {
+		text      string
+		ghl, novi canonical.Tenant
+	}{
+		"the same accounts": {good + second, "alpine-guild", "alpine-guild"},
+		"another location":  {good + strings.Replace(second, "loc1", "loc2", 1), "other-guild", "alpine-guild"},
+		"another key":       {good + strings.Replace(second, "novi.key", "other.key", 1), "alpine-guild", "other-guild"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			f, err := config.Load(write(t, tt.text))
+			if err != nil {
+				t.Fatal(err)
+			}
+			other := f.Tenants[1]
+			if ghl, novi := f.BudgetOwner(canonical.GHL, other), f.BudgetOwner(canonical.Novi, other); ghl != tt.ghl || novi != tt.novi {
+				t.Errorf("GHL's is %s's, Novi's %s's; want %s and %s", ghl, novi, tt.ghl, tt.novi)
+			}
+		})
+	}
+}
+
+func TestDeprecated(t *testing.T) {
+	for text, want := range map[string]int{good: 0, good + "budget_share: {ingest: 0.5, sink: 0.5}\n": 1} {
+		f, err := config.Load(write(t, text))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got := f.Deprecated(); len(got) != want {
+			t.Errorf("%d notes, want %d: %v", len(got), want, got)
+		}
 	}
 }

@@ -84,7 +84,7 @@ func (h *Here) Start(ctx context.Context, name string) error {
 	}
 	run := map[string]func(context.Context, process.Env) error{
 		"ingest": func(ctx context.Context, e process.Env) error {
-			cfg, err := ingest.FromFile(e.File, e.Bus, e.Clock, e.Logger, e.Metrics)
+			cfg, err := ingest.FromFile(e.File, e.Bus, e.Instance, e.Clock, e.Logger, e.Metrics)
 			if err != nil {
 				return err
 			}
@@ -94,7 +94,7 @@ func (h *Here) Start(ctx context.Context, name string) error {
 			return transform.Run(ctx, transform.FromFile(e.File, e.Bus, e.Logger))
 		},
 		"sink": func(ctx context.Context, e process.Env) error {
-			cfg, err := sink.FromFile(e.File, e.Bus, e.Clock, rand.NewPCG(uint64(h.w.Seed), 3), e.Logger, e.Metrics)
+			cfg, err := sink.FromFile(e.File, e.Bus, e.Instance, e.Clock, rand.NewPCG(uint64(h.w.Seed), 3), e.Logger, e.Metrics)
 			if err != nil {
 				return err
 			}

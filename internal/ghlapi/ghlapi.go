@@ -128,9 +128,11 @@ func refused(a apierr.Answer, err error) bool {
 func (c *Client) send(ctx context.Context, lane budget.Lane, call apierr.Call, token string) (apierr.Answer, error) {
 	call.Header.Set("Authorization", "Bearer "+token)
 	if c.cfg.Budget != nil {
-		if err := c.cfg.Budget.Acquire(ctx, lane, 1); err != nil {
+		permit, err := c.cfg.Budget.Acquire(ctx, lane, 1)
+		if err != nil {
 			return apierr.Answer{}, &apierr.Error{System: "ghl", Op: call.Op, Class: apierr.Wait, RetryAfter: time.Minute, Message: "call budget", Err: err}
 		}
+		defer permit.Done()
 	}
 	a, err := apierr.Do(ctx, c.cfg.HTTP, call)
 	if err != nil {
@@ -145,11 +147,19 @@ func (c *Client) send(ctx context.Context, lane budget.Lane, call apierr.Call, t
 
 // correct feeds the rate limit headers back (§2).
 func (c *Client) correct(h http.Header) {
-	remaining, err := strconv.Atoi(h.Get("X-RateLimit-Remaining"))
-	interval, err2 := strconv.Atoi(h.Get("X-RateLimit-Interval-Milliseconds"))
-	if c.cfg.Budget != nil && err == nil && err2 == nil {
-		c.cfg.Budget.Correct(remaining, time.Duration(interval)*time.Millisecond)
+	if c.cfg.Budget == nil {
+		return
 	}
+	number := func(name string) int {
+		if n, err := strconv.Atoi(h.Get(name)); err == nil {
+			return n
+		}
+		return -1
+	}
+	c.cfg.Budget.Correct(budget.Report{
+		Per: time.Duration(number("X-RateLimit-Interval-Milliseconds")) * time.Millisecond, Calls: number("X-RateLimit-Max"), Remaining: number("X-RateLimit-Remaining"),
+		DailyCalls: number("X-RateLimit-Limit-Daily"), DailyRemaining: number("X-RateLimit-Daily-Remaining"),
+	})
 }
 
 // failure is an error body; message is a string or a list of them (§1.6).

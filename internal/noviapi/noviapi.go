@@ -102,7 +102,7 @@ func (c *Client) do(ctx context.Context, lane budget.Lane, e endpoint.Endpoint, 
 	}
 	if key, otherErr := c.cfg.Refused(ctx, key); otherErr == nil {
 		// Nothing was done, so that a write may be tried again as well.
-		return c.send(ctx, lane, call, key, 1)
+		return c.send(ctx, lane, call, key, max(calls, 1))
 	}
 	return a, err
 }
@@ -110,12 +110,17 @@ func (c *Client) do(ctx context.Context, lane budget.Lane, e endpoint.Endpoint, 
 // send makes the call with a key.
 func (c *Client) send(ctx context.Context, lane budget.Lane, call apierr.Call, key string, calls int) (apierr.Answer, error) {
 	call.Header.Set("Authorization", "Basic "+key)
-	if c.cfg.Budget != nil && calls > 0 {
-		if err := c.cfg.Budget.Acquire(ctx, lane, calls); err != nil {
-			return apierr.Answer{}, &apierr.Error{System: "novi", Op: call.Op, Class: apierr.Wait, RetryAfter: time.Minute, Message: "call budget", Err: err}
-		}
+	permit, err := c.acquire(ctx, lane, call, calls)
+	if err != nil {
+		return apierr.Answer{}, err
 	}
 	a, err := apierr.Do(ctx, c.cfg.HTTP, call)
+	permit.Done()
+	if err == nil && a.Status/100 == 2 {
+		permit.Keep(call.URL)
+	} else {
+		permit.Done() // what was to follow doesn't
+	}
 	if err != nil {
 		return a, err
 	}
@@ -131,6 +136,25 @@ func (c *Client) send(ctx context.Context, lane budget.Lane, call apierr.Call, k
 
 func refuse(e endpoint.Endpoint, why string) error {
 	return &apierr.Error{System: "novi", Op: e.Op, Class: apierr.Invalid, Message: why}
+}
+
+// acquire waits for the leave to make calls; 0 of them is the one that was
+// waited for before the read of the same record.
+func (c *Client) acquire(ctx context.Context, lane budget.Lane, call apierr.Call, calls int) (*budget.Permit, error) {
+	if c.cfg.Budget == nil {
+		return nil, nil
+	}
+	if calls == 0 {
+		if permit := c.cfg.Budget.Kept(call.URL); permit != nil {
+			return permit, nil
+		}
+		calls = 1 // the read was too long ago
+	}
+	permit, err := c.cfg.Budget.Acquire(ctx, lane, calls)
+	if err != nil {
+		return nil, &apierr.Error{System: "novi", Op: call.Op, Class: apierr.Wait, RetryAfter: time.Minute, Message: "call budget", Err: err}
+	}
+	return permit, nil
 }
 
 func unsure(write bool) apierr.Class {

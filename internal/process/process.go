@@ -53,6 +53,8 @@ type Env struct {
 	Clock   clock.Clock
 	Logger  zerolog.Logger
 	Metrics *prometheus.Registry
+	// Instance names this process, to people.
+	Instance string
 }
 
 // Version is the module's version as the build knows it.
@@ -198,10 +200,19 @@ func Run(ctx context.Context, name string, file *config.File, address string, lo
 		return generations(gctx, file, logger, func(ctx context.Context, file *config.File) error {
 			registry := prometheus.NewRegistry()
 			stage.Store(registry)
-			return run(ctx, Env{File: file, Bus: c, Clock: clock.System{}, Logger: logger, Metrics: registry})
+			return run(ctx, Env{File: file, Bus: c, Clock: clock.System{}, Logger: logger, Metrics: registry, Instance: instance(name)})
 		})
 	})
 	return g.Wait()
+}
+
+// instance names this process: stage, host, process id.
+func instance(name string) string {
+	host, err := os.Hostname()
+	if err != nil {
+		host = "unknown"
+	}
+	return fmt.Sprintf("%s@%s/%d", name, host, os.Getpid())
 }
 
 // look is how often the configuration's files are looked at.
@@ -224,6 +235,9 @@ func generations(ctx context.Context, file *config.File, logger zerolog.Logger, 
 	})
 	var before *config.File
 	for {
+		for _, note := range file.Deprecated() {
+			logger.Warn().Msg(note)
+		}
 		next, err := generation(ctx, file, changes, run)
 		switch {
 		case next != nil && err == nil:

@@ -18,7 +18,7 @@ import (
 )
 
 // lane is the last one: what is live goes before.
-const lane = budget.Backfill
+const lane = budget.Reconcile
 
 // record is one record in canonical terms.
 type record struct {

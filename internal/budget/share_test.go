@@ -1,0 +1,154 @@
+package budget_test
+
+import (
+	"context"
+	"fmt"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"pgregory.net/rapid"
+
+	"github.com/causeway-sync/causeway/internal/budget"
+	"github.com/causeway-sync/causeway/internal/clock"
+)
+
+var (
+	ghlWindows  = []budget.Window{{Calls: 100, Per: 10 * time.Second}}
+	noviWindows = []budget.Window{{Calls: 20, Per: time.Second}, {Calls: 600, Per: time.Minute}}
+)
+
+func pass(d time.Duration) { _ = clock.Sleep(context.Background(), clock.System{}, d) }
+
+// TestSaturated: one, three and six processes with more work than calls use at
+// least 95 % of them and never more than all.
+func TestSaturated(t *testing.T) {
+	for name, windows := range map[string][]budget.Window{"ghl": ghlWindows, "novi": noviWindows, "tenfold": {{Calls: 1000, Per: 10 * time.Second}}} {
+		for _, n := range []int{1, 3, 6} {
+			t.Run(fmt.Sprint(name, n), func(t *testing.T) {
+				synctest.Test(t, func(t *testing.T) {
+					w := newWorld(uint64(n), windows...)
+					defer close(w.done)
+					var all []*process
+					for i := range n {
+						p := w.start(fmt.Sprint(i), time.Duration(i)*time.Second, budget.Limits{})
+						lane := budget.Live
+						if i%2 == 0 {
+							lane = budget.Backfill
+						}
+						p.saturate(p.ctx, lane, 16)
+						all = append(all, p)
+					}
+					last := windows[len(windows)-1]
+					pass(last.Per + 5*time.Second)
+					from := time.Now()
+					pass(3 * last.Per)
+					got, most := w.between(from, time.Now()), 3*last.Calls
+					for _, p := range all {
+						p.end()
+					}
+					if over := w.over(); over != "" {
+						t.Error(over)
+					}
+					if got < most*95/100 {
+						t.Errorf("%d of %d calls were used", got, most)
+					}
+					if perSecond := float64(w.writes) / time.Since(from).Seconds() / float64(n); perSecond > 8 {
+						t.Errorf("%.1f writes to the broker a second by each process", perSecond)
+					}
+					t.Logf("%.1f %% used, %.1f writes a second by each process", 100*float64(got)/float64(most), float64(w.writes)/(last.Per*4+5*time.Second).Seconds()/float64(n))
+				})
+			})
+		}
+	}
+}
+
+// TestNeverOver: whatever happens to processes and broker, no window ever
+// holds more calls than the limit.
+func TestNeverOver(t *testing.T) {
+	rapid.Check(t, func(rt *rapid.T) {
+		var over string
+		seed := rapid.Uint64().Draw(rt, "seed")
+		windows := rapid.SampledFrom([][]budget.Window{ghlWindows, noviWindows, {{Calls: 7, Per: 3 * time.Second}}, {{Calls: 300, Per: 2 * time.Second}}}).Draw(rt, "windows")
+		n := rapid.IntRange(1, 5).Draw(rt, "processes")
+		lossy := rapid.SampledFrom([]float64{0, 0, 0.1}).Draw(rt, "lost answers")
+		steps := rapid.SliceOfN(rapid.SampledFrom([]string{"idle", "busy", "busy", "freeze", "thaw", "kill", "end", "start", "away", "back", "wait", "wait", "wait"}), 5, 40).Draw(rt, "steps")
+		synctest.Test(t, func(*testing.T) {
+			w := newWorld(seed, windows...)
+			defer close(w.done)
+			w.lossy = lossy
+			type one struct {
+				*process
+				stop   context.CancelFunc
+				frozen bool
+			}
+			var all []*one
+			start := func() {
+				all = append(all, &one{process: w.start(fmt.Sprint(len(all)), w.upTo(10*time.Second)-5*time.Second, budget.Limits{})})
+			}
+			for range n {
+				start()
+			}
+			thaw := func(p *one) {
+				if p.frozen {
+					p.frozen = false
+					p.thaw()
+				}
+			}
+			for _, step := range steps {
+				i := int(w.upTo(time.Duration(len(all))))
+				p := all[i]
+				switch step {
+				case "busy":
+					if p.stop == nil {
+						var ctx context.Context
+						ctx, p.stop = context.WithCancel(p.ctx)
+						p.saturate(ctx, budget.Lanes()[w.upTo(5)], 1+int(w.upTo(8)))
+					}
+				case "idle":
+					if p.stop != nil {
+						p.stop()
+						p.stop = nil
+					}
+				case "freeze":
+					if !p.frozen {
+						p.frozen = true
+						p.freeze()
+					}
+				case "thaw":
+					thaw(p)
+				case "kill", "end":
+					thaw(p)
+					if step == "kill" {
+						p.kill()
+					} else {
+						p.end()
+					}
+					start()
+					all[i] = all[len(all)-1]
+					all = all[:len(all)-1]
+				case "start":
+					if len(all) < 6 {
+						start()
+					}
+				case "away", "back":
+					w.mu.Lock()
+					w.away = step == "away"
+					w.mu.Unlock()
+				}
+				pass(w.upTo(8 * time.Second))
+			}
+			for _, p := range all {
+				thaw(p)
+				if p.stop != nil {
+					p.stop()
+				}
+				p.end()
+			}
+			over = w.over()
+		})
+		if over != "" {
+			rt.Fatal(over)
+		}
+	})
+}

@@ -60,6 +60,7 @@ func Buckets() []jetstream.KeyValueConfig {
 		bucket(TOKENS, "oauth tokens, encrypted"),
 		bucket(BUDGETS, "leased call budgets"),
 		bucket(TENANTS, "what was installed at run time"),
+		bucket(HOLDS, "tenants whose deletes are held, and what is held"),
 	}
 }
 

@@ -14,7 +14,7 @@ import (
 
 // FromFile returns what file says.
 func FromFile(file *config.File, b bus.Bus, clk clock.Clock, random rand.Source, logger zerolog.Logger, metrics prometheus.Registerer) (Config, error) {
-	cfg := Config{Bus: b, Clock: clk, Rand: random, Logger: logger}
+	cfg := Config{Bus: b, Clock: clk, Rand: random, Logger: logger, Metrics: metrics}
 	maker, err := clients.New(file, clk, file.Share.Sink, nil, metrics)
 	if err != nil {
 		return Config{}, err

@@ -14,7 +14,7 @@ import (
 
 // FromFile returns what file says. instance names the process, to people.
 func FromFile(file *config.File, b bus.Bus, instance string, clk clock.Clock, random rand.Source, logger zerolog.Logger, metrics prometheus.Registerer) (Config, error) {
-	cfg := Config{Bus: b, Clock: clk, Rand: random, Logger: logger}
+	cfg := Config{Bus: b, Clock: clk, Rand: random, Logger: logger, Metrics: metrics}
 	maker, err := clients.New(file, clients.Options{Clock: clk, Bus: b, Name: instance, Logger: logger, Metrics: metrics})
 	if err != nil {
 		return Config{}, err

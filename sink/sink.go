@@ -8,12 +8,14 @@ import (
 	"fmt"
 	"math/rand/v2"
 
+	"github.com/prometheus/client_golang/prometheus"
 	"github.com/rs/zerolog"
 	"golang.org/x/sync/errgroup"
 
 	"github.com/causeway-sync/causeway/internal/bus"
 	"github.com/causeway-sync/causeway/internal/clock"
 	"github.com/causeway-sync/causeway/internal/ghlapi"
+	"github.com/causeway-sync/causeway/internal/hold"
 	"github.com/causeway-sync/causeway/internal/mapping"
 	"github.com/causeway-sync/causeway/internal/noviapi"
 	"github.com/causeway-sync/causeway/schemas/canonical"
@@ -28,6 +30,7 @@ type Config struct {
 	Clock   clock.Clock
 	Rand    rand.Source // for back-off; each controller gets its own, seeded from it
 	Logger  zerolog.Logger
+	Metrics prometheus.Registerer // nil keeps none
 	Tenants []Tenant
 	// Close, if set, is called when Run has ended.
 	Close func()
@@ -68,6 +71,13 @@ func Run(ctx context.Context, cfg Config) error {
 		if err := t.Lens.Check(); err != nil {
 			return fmt.Errorf("tenant %s: %w", t.Name, err)
 		}
+		gate := hold.New(hold.Config{Bus: cfg.Bus, Clock: cfg.Clock, Logger: cfg.Logger, Tenant: t.Name, Limit: t.Policy.Hold()})
+		if cfg.Metrics != nil {
+			if err := cfg.Metrics.Register(gate.Metric()); err != nil {
+				return fmt.Errorf("metrics: %w", err)
+			}
+		}
+		g.Go(func() error { return gate.Watch(ctx) })
 		start := func(system canonical.System, d apply.Destination, create mapping.Condition) {
 			var ready func(context.Context) error
 			if t.Backfill {
@@ -75,7 +85,7 @@ func Run(ctx context.Context, cfg Config) error {
 			}
 			c := apply.New(apply.Config{Ready: ready,
 				Bus: cfg.Bus, Clock: cfg.Clock, Rand: rand.New(rand.NewPCG(cfg.Rand.Uint64(), cfg.Rand.Uint64())), Logger: cfg.Logger,
-				System: system, Tenant: t.Name, Lens: t.Lens, Destination: d, Create: create, Policy: t.Policy, Workers: t.Workers,
+				System: system, Tenant: t.Name, Lens: t.Lens, Destination: d, Create: create, Policy: t.Policy, Gate: gate, Workers: t.Workers,
 			})
 			g.Go(func() error { return c.Run(ctx) })
 		}

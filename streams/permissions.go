@@ -47,7 +47,7 @@ var roles = map[Role]access{
 		// How far the transform has come says whether the backfill was seen.
 		publish: append(rawVia("intent", "writeback", "fetch"), "effects.>", "dead.sink.>", "$JS.API.CONSUMER.INFO.RAW.transform"),
 		consume: []string{CANONICAL}, look: []string{CANONICAL, EFFECTS, RAW},
-		read: []string{CURSORS, TENANTS}, write: []string{TOKENS, BUDGETS},
+		read: []string{CURSORS, TENANTS}, write: []string{TOKENS, BUDGETS, HOLDS},
 	},
 	RoleSubscriber: {consume: []string{CANONICAL}, look: []string{CANONICAL}},
 }

@@ -24,6 +24,7 @@ const (
 	TOKENS   = "TOKENS"
 	BUDGETS  = "BUDGETS"
 	TENANTS  = "TENANTS"
+	HOLDS    = "HOLDS"
 )
 
 // PinnedGroup is the name of the one priority group of a pinned consumer.
@@ -43,7 +44,7 @@ type Consumer struct {
 // everything on RAW but notices.
 func Transform() Consumer {
 	c := Consumer{Stream: RAW, Durable: "transform"}
-	for _, via := range []string{"fetch", "poll", "backfill", "reconcile", "intent", "writeback", "rule", "relink", "unmerge"} {
+	for _, via := range []string{"fetch", "poll", "backfill", "reconcile", "intent", "writeback", "rule", "relink", "unmerge", "wake", "keep"} {
 		c.Filters = append(c.Filters, "raw.*.*.*.*."+via)
 	}
 	return c
@@ -90,6 +91,27 @@ func Entities(tenant canonical.Tenant) string {
 		return "canonical.>"
 	}
 	return "canonical.*." + Token(string(tenant)) + ".>"
+}
+
+// Events returns the filter for a tenant's events with op, of entities of all
+// kinds.
+func Events(tenant canonical.Tenant, op canonical.Op) string {
+	return "canonical.*." + Token(string(tenant)) + ".*." + Token(string(op))
+}
+
+// HeldKey returns the key in HOLDS of a record whose delete is held. That of
+// the tenant's hold itself is its name.
+func HeldKey(tenant canonical.Tenant, system canonical.System, kind canonical.Kind, id canonical.CanonicalID, external canonical.ExternalID) string {
+	return subject(string(tenant), string(system), string(kind), string(id), string(external))
+}
+
+// HeldKeys returns the pattern of the keys of all records of a tenant whose
+// delete is held, and HeldOf that of an entity's at a system.
+func HeldKeys(tenant canonical.Tenant) string { return Token(string(tenant)) + ".*.*.*.*" }
+
+// HeldOf is explained at [HeldKeys].
+func HeldOf(tenant canonical.Tenant, system canonical.System, kind canonical.Kind, id canonical.CanonicalID) string {
+	return subject(string(tenant), string(system), string(kind), string(id)) + ".*"
 }
 
 // Children is the durable consumer that tells what hangs on a contact that the

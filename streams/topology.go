@@ -8,7 +8,7 @@ import (
 
 // Revision counts the changes of the topology. An older binary never undoes
 // what a newer revision has set.
-const Revision = 3
+const Revision = 4
 
 const day = 24 * time.Hour
 
@@ -60,6 +60,7 @@ func Buckets() []jetstream.KeyValueConfig {
 		bucket(TOKENS, "oauth tokens, encrypted"),
 		bucket(BUDGETS, "leased call budgets"),
 		bucket(TENANTS, "what was installed at run time"),
+		bucket(HOLDS, "tenants whose deletes are held, and what is held"),
 	}
 }
 

@@ -212,6 +212,9 @@ func (d *dispatcher) prepare(ctx context.Context, m *bus.Delivery) (job, error) 
 		}
 		j.id, j.with = o.Entity, newJoint(o.Entity, o.Contact)
 		return j, nil
+	case observation.Wake, observation.Keep:
+		j.id = o.Entity
+		return j, nil
 	case observation.Writeback:
 		d.resolver.Creating(o.Tenant, o.Kind, o.System, "", o.Entity)
 	}

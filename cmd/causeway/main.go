@@ -21,6 +21,7 @@ type cli struct {
 	Status    statusCmd    `cmd:"" help:"Show what the streams hold and how far each consumer has come."`
 	Conflicts conflictsCmd `cmd:"" help:"List the fields for which two values competed, and the value that lost."`
 	Dead      deadCmd      `cmd:"" help:"Look at the work that needs a person."`
+	Hold      holdCmd      `cmd:"" help:"Look at deletes that are held because they were so many at once, and release them."`
 	Verify    verifyCmd    `cmd:"" help:"Check that both systems show what they ought to, and name every difference."`
 	Reconcile reconcileCmd `cmd:"" help:"Read everything at a system, report what differs from what is known of it, and repair that."`
 	Mapping   mappingCmd   `cmd:"" help:"Check and show where fields live at each system."`

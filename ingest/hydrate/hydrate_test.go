@@ -51,9 +51,9 @@ func (f *fetcher) fetched(id canonical.ExternalID) int {
 	return f.count[id]
 }
 
-func run(t *testing.T, c *bus.Conn, f *fetcher) {
+func run(t *testing.T, c *bus.Conn, f *fetcher) (stop func()) {
 	t.Helper()
-	bustest.Go(t, func(ctx context.Context) error {
+	return bustest.Go(t, func(ctx context.Context) error {
 		return hydrate.Run(ctx, hydrate.Config{Bus: c, Clock: clock.System{}, Logger: zerolog.Nop(), Tenant: "a", Fetchers: map[canonical.System]hydrate.Fetcher{canonical.GHL: f}})
 	})
 }
@@ -114,6 +114,29 @@ func TestAnswers(t *testing.T) {
 			}
 			if !tt.dead && (len(seen) != 1 || seen[0].Absent != tt.absent || seen[0].Tenant != "a") {
 				t.Errorf("saw %+v", seen)
+			}
+		})
+	}
+}
+
+// TestARevokedScopeIsNoAbsence: what may not be read is not gone.
+func TestARevokedScopeIsNoAbsence(t *testing.T) {
+	for name, class := range map[string]apierr.Class{"scope": apierr.Forbidden, "token": apierr.Refresh} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			c := bustest.Start(t)
+			f := &fetcher{answers: map[canonical.ExternalID][]error{"x": {&apierr.Error{System: "ghl", Op: "get contact", Status: 401, Class: class}}}, count: map[canonical.ExternalID]int{}}
+			notice(t, c, canonical.KindContact, "x", time.Time{})
+			stop := run(t, c, f)
+			bustest.Until(t, func() bool { return f.fetched("x") > 0 })
+			stop()
+			for _, m := range bustest.All(t, c, streams.RAW) {
+				if o, err := observation.Decode(m.Data); err != nil || o.Absent {
+					t.Errorf("got %s %v", m.Data, err)
+				}
+			}
+			if dead := bustest.All(t, c, streams.DEAD); len(dead) > 0 {
+				t.Errorf("it is given up: %s", dead[0].Data)
 			}
 		})
 	}

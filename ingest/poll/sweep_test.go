@@ -27,6 +27,7 @@ type shelf struct {
 	titles []string // "" is deleted
 	empty  bool     // shows nothing, though it is there
 	fail   int      // the page that fails; 0 is none
+	refuse bool     // the credentials allow no page but the first, and no fetch
 	sweeps int      // that were read to the end
 	gets   int
 	got    int // how many sweeps there were at the first of these
@@ -51,6 +52,10 @@ func (s *shelf) Sweep(_ context.Context, cursor json.RawMessage) (poll.Page, err
 			return poll.Page{}, err
 		}
 	}
+	if s.refuse && start > 0 {
+		s.failed++
+		return poll.Page{}, refused
+	}
 	if s.fail > 0 && start == 10*s.fail {
 		s.failed++
 		return poll.Page{}, errors.New("the site is away")
@@ -70,9 +75,16 @@ func (s *shelf) Sweep(_ context.Context, cursor json.RawMessage) (poll.Page, err
 	return page, nil
 }
 
+// refused is what a system answers whose token has lost a scope.
+var refused = &apierr.Error{System: "ghl", Op: "get task", Status: 403, Class: apierr.Forbidden}
+
 func (s *shelf) Fetch(_ context.Context, about observation.Observation) (observation.Observation, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	if s.refuse {
+		s.gets++
+		return observation.Observation{}, refused
+	}
 	if s.gets++; s.gets == 1 {
 		s.got = s.sweeps
 	}
@@ -196,6 +208,9 @@ func TestNoAbsenceWithoutTheSystemsWord(t *testing.T) {
 	}{
 		{"pages are empty", func(s *shelf) { s.empty = true }, func(s *shelf) { s.empty = false }},
 		{"a page fails", func(s *shelf) { s.fail = 1 }, func(s *shelf) { s.fail = 0 }},
+		{"a scope is revoked in mid-walk", func(s *shelf) { s.refuse = true }, func(s *shelf) { s.refuse = false }},
+		{"pages are empty, and a scope is revoked", func(s *shelf) { s.empty, s.titles = true, s.titles[:10]; s.refuse = true },
+			func(s *shelf) { s.empty, s.refuse = false, false; s.titles = newShelf(25).titles }},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {

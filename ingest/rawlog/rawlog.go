@@ -98,7 +98,7 @@ func read(ctx context.Context, r bus.Reader, subject string) (*observation.Obser
 }
 
 func shows(via observation.Via) bool {
-	return via != observation.Notice && via != observation.Intent && via != observation.Relink && via != observation.FromRule
+	return via.Shows() && via != observation.FromRule
 }
 
 // same compares records by value: no system promises an order of keys.

@@ -43,6 +43,7 @@ var may = map[string][]string{
 	"internal/clients":   {"internal/budget", "internal/bus", "internal/clock", "internal/config", "internal/ghlapi", "internal/noviapi", "streams", "schemas/..."},
 	"internal/tokens":    {"internal/apierr", "internal/bus", "internal/clock", "streams", "schemas/..."},
 	"internal/process":   {"internal/bus", "internal/clock", "internal/config", "streams"},
+	"internal/hold":      {"internal/bus", "internal/clock", "internal/mapping", "streams", "schemas/..."},
 	"internal/verify":    {"internal/apierr", "internal/budget", "internal/bus", "internal/clock", "internal/ghlapi", "internal/mapping", "internal/noviapi", "streams", "schemas/..."},
 
 	"ingest/webhook": {"internal/bus", "internal/clock", "streams", "schemas/..."},
@@ -59,10 +60,10 @@ var may = map[string][]string{
 	"transform":          {"transform/...", "internal/bus", "internal/config", "internal/mapping", "streams", "schemas/..."},
 
 	"sink/plan":  {"internal/mapping", "schemas/..."},
-	"sink/apply": {"sink/plan", "internal/apierr", "internal/bus", "internal/clock", "internal/mapping", "streams", "schemas/..."},
+	"sink/apply": {"sink/plan", "internal/apierr", "internal/bus", "internal/clock", "internal/hold", "internal/mapping", "streams", "schemas/..."},
 	"sink/ghl":   {"sink/plan", "sink/apply", "internal/apierr", "internal/budget", "internal/clock", "internal/ghlapi", "internal/mapping", "schemas/..."},
 	"sink/novi":  {"sink/plan", "sink/apply", "internal/apierr", "internal/budget", "internal/clock", "internal/noviapi", "internal/mapping", "schemas/..."},
-	"sink":       {"sink/...", "internal/bus", "internal/clients", "internal/clock", "internal/config", "internal/ghlapi", "internal/mapping", "internal/noviapi", "streams", "schemas/..."},
+	"sink":       {"sink/...", "internal/bus", "internal/clients", "internal/clock", "internal/config", "internal/ghlapi", "internal/hold", "internal/mapping", "internal/noviapi", "streams", "schemas/..."},
 
 	"cmd/ingest":    {"ingest", "internal/process"},
 	"cmd/transform": {"transform", "internal/process"},
@@ -85,7 +86,7 @@ var may = map[string][]string{
 var pure = []string{"schemas/canonical", "schemas/observation", "schemas/effect", "schemas/envelope", "transform/merge", "sink/plan", "internal/mapping"}
 
 // seamed rooms are handed the time and randomness, never take them.
-var seamed = []string{"ingest", "transform", "sink", "internal/bus", "internal/budget", "internal/ghlapi", "internal/noviapi", "internal/clients", "internal/mapping", "internal/tokens", "internal/verify", "schemas", "streams"}
+var seamed = []string{"ingest", "transform", "sink", "internal/bus", "internal/budget", "internal/ghlapi", "internal/noviapi", "internal/clients", "internal/mapping", "internal/hold", "internal/tokens", "internal/verify", "schemas", "streams"}
 
 type pkg struct {
 	ImportPath, Dir, Doc, Name string

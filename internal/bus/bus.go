@@ -94,6 +94,8 @@ type Reader interface {
 	// Last returns the last message on subject, which may hold wildcards, or
 	// ErrNotFound.
 	Last(ctx context.Context, stream, subject string) (Stored, error)
+	// Subjects returns how many subjects under filter hold messages.
+	Subjects(ctx context.Context, stream, filter string) (uint64, error)
 	// Passed reports whether a durable consumer is done with all messages up
 	// to seq. One that is not there has not begun.
 	Passed(ctx context.Context, c streams.Consumer, seq uint64) (bool, error)

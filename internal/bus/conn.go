@@ -281,6 +281,31 @@ func (c *Conn) Last(ctx context.Context, stream, subject string) (Stored, error)
 	return Stored{Stream: stream, Subject: m.Subject, Header: Header(m.Header), Data: m.Data, Seq: m.Sequence, Time: m.Time}, nil
 }
 
+// Subjects implements [Reader]. The server counts by its index of subjects, and
+// no message is sent.
+func (c *Conn) Subjects(ctx context.Context, stream, filter string) (uint64, error) {
+	consumer, err := c.js.CreateConsumer(ctx, stream, jetstream.ConsumerConfig{FilterSubject: filter, DeliverPolicy: jetstream.DeliverLastPerSubjectPolicy,
+		AckPolicy: jetstream.AckNonePolicy, MemoryStorage: true, InactiveThreshold: 5 * time.Second})
+	if err != nil {
+		return 0, fmt.Errorf("count %s: %w", filter, err)
+	}
+	info := consumer.CachedInfo()
+	_ = c.js.DeleteConsumer(ctx, stream, info.Name) // else it goes by itself
+	return info.NumPending, nil
+}
+
+// Purge takes away all messages of a subject, which may hold wildcards.
+func (c *Conn) Purge(ctx context.Context, stream, subject string) error {
+	s, err := c.stream(ctx, stream)
+	if err == nil {
+		err = s.Purge(ctx, jetstream.WithPurgeSubject(subject))
+	}
+	if err != nil {
+		return fmt.Errorf("purge %s: %w", subject, err)
+	}
+	return nil
+}
+
 // Passed implements [Reader].
 func (c *Conn) Passed(ctx context.Context, spec streams.Consumer, seq uint64) (bool, error) {
 	consumer, err := c.js.Consumer(ctx, spec.Stream, spec.Durable)

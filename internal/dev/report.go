@@ -7,6 +7,7 @@ import (
 
 	"github.com/causeway-sync/causeway/internal/bus"
 	"github.com/causeway-sync/causeway/internal/clock"
+	"github.com/causeway-sync/causeway/internal/hold"
 	"github.com/causeway-sync/causeway/schemas/canonical"
 	"github.com/causeway-sync/causeway/streams"
 )
@@ -24,6 +25,7 @@ type Report struct {
 	EchoWrites      int    `json:"echo_writes"`
 	LostChanges     int    `json:"lost_changes"`
 	Dead            uint64 `json:"dead"`
+	Holds           int    `json:"holds"`
 	HTTP429         int    `json:"http_429"`
 	DurationMS      int64  `json:"duration_ms"`
 	// Beyond what was asked for:
@@ -167,7 +169,9 @@ func (w *World) report(ctx context.Context, c *bus.Conn, before int) (Report, er
 			r.Dead = s.Messages
 		}
 	}
-	return r, nil
+	holds, err := hold.List(ctx, c)
+	r.Holds = len(holds)
+	return r, err
 }
 
 // kinds counts the events on CANONICAL.

@@ -66,6 +66,9 @@ type Options struct {
 	CreateNovi string
 	// Faults are what goes wrong at both systems, from the beginning.
 	Faults Faults
+	// HoldCount is deletes.hold.count of the configuration; 0 means the usual
+	// number times Limits, since people in dev are that much faster.
+	HoldCount int
 }
 
 // World is the two simulated systems with their HTTP servers, and a
@@ -100,6 +103,9 @@ type World struct {
 func NewWorld(ctx context.Context, o Options) (*World, error) {
 	if o.Limits == 0 {
 		o.Limits = 1
+	}
+	if o.HoldCount == 0 {
+		o.HoldCount = (*mapping.Policy)(nil).Hold().Count * o.Limits
 	}
 	if o.CreateNovi == "" {
 		o.CreateNovi = "always"
@@ -210,7 +216,7 @@ func NewWorld(ctx context.Context, o Options) (*World, error) {
 		"secrets/ghl-token": token, "secrets/novi-key": key, "secrets/novi-webhook-token": pathToken, "secrets/novi-webhook-secret": secret,
 		"ghl-webhook-key.pem": string(pem.EncodeToMemory(&pem.Block{Type: "PUBLIC KEY", Bytes: public})),
 		"causeway.yaml": fmt.Sprintf(configText, w.NATSAddr, front, Tenant, w.GHLURL, Location, o.PollGHL, 2*o.PollGHL, 100*o.Limits, 200_000*o.Limits,
-			w.NoviURL, o.CreateNovi, o.PollNovi, 2*o.PollNovi, 20*o.Limits, 600*o.Limits, 100_000*o.Limits),
+			w.NoviURL, o.CreateNovi, o.PollNovi, 2*o.PollNovi, 20*o.Limits, 600*o.Limits, 100_000*o.Limits, o.HoldCount),
 	}
 	for name, text := range files {
 		if err := os.WriteFile(filepath.Join(o.Dir, name), []byte(text), 0o600); err != nil {
@@ -255,6 +261,7 @@ tenants:
         windows: [{calls: %d, per: 1s}, {calls: %d, per: 1m}]
         daily: %d
     mapping:
+      deletes: {hold: {count: %d}}
       contact:
         fields:
           custom.shirt_size: {ghl: "custom:contact.shirt_size", novi: "custom:Shirt size"}

@@ -7,6 +7,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/goccy/go-yaml"
 	"github.com/google/go-cmp/cmp"
@@ -304,6 +305,9 @@ func TestBuildErrors(t *testing.T) {
 		{"a delete without its tag", `deletes: {contact: {ghl: tag}}`, "deletes.contact.tag: "},
 		{"a tag for nothing", `deletes: {contact: {tag: x}}`, "deletes.contact.tag: "},
 		{"appointments from Novi", `deletes: {appointment: {novi: propagate}}`, "deletes.appointment.novi: "},
+		{"a negative hold", `deletes: {hold: {count: -1}}`, "deletes.hold.count: "},
+		{"a hold at more than all", `deletes: {hold: {percent: 101}}`, "deletes.hold.percent: "},
+		{"a hold of no time", `deletes: {hold: {within: -1m}}`, "deletes.hold.within: "},
 		{"a user twice", `users: [{name: a, ghl: x}, {name: b, ghl: x}]`, "users: ghl: "},
 		{"a user without a name", `users: [{ghl: x}]`, "users: row 1: "},
 		{"a table named users", `tables: {users: []}`, "tables.users: "},
@@ -347,6 +351,27 @@ func TestConditions(t *testing.T) {
 				t.Errorf("got %t, %v", got, err)
 			}
 		})
+	}
+}
+
+func TestHold(t *testing.T) {
+	usual := mapping.Hold{Count: 20, Percent: 5, Within: 10 * time.Minute}
+	if got := new(mapping.Policy).Hold(); got != usual {
+		t.Errorf("of the zero policy: %+v", got)
+	}
+	tests := []struct {
+		own  string
+		want mapping.Hold
+	}{
+		{"{}", usual},
+		{"deletes: {hold: {count: 50}}", mapping.Hold{Count: 50, Percent: 5, Within: 10 * time.Minute}},
+		{"deletes: {hold: {percent: 0, within: 1h}}", mapping.Hold{Count: 20, Within: time.Hour}},
+		{"deletes: {hold: {count: 0}}", mapping.Hold{Percent: 5, Within: 10 * time.Minute}},
+	}
+	for _, tt := range tests {
+		if _, p, err := build(t, tt.own); err != nil || p.Hold() != tt.want {
+			t.Errorf("%s: got %+v %v, want %+v", tt.own, p.Hold(), err, tt.want)
+		}
 	}
 }
 

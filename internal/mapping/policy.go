@@ -20,6 +20,9 @@ type Policy struct {
 	// Deletes holds what was said about deletes, by kind and the system where
 	// the record was deleted; see [Policy.Delete].
 	Deletes map[Flow]Delete
+	// MassDelete is when a tenant's deletes are held; nil means the default.
+	// See [Policy.Hold].
+	MassDelete *Hold
 	// Duplicates is what becomes of the other records when one system has
 	// several of a person; "" means keep. DuplicatesTag is the tag for tag.
 	Duplicates    Duplicates
@@ -49,6 +52,23 @@ type Flow struct {
 type Delete struct {
 	Action DeleteAction
 	Tag    string // for TagRecord
+}
+
+// Hold says how many deletes are so many that they wait for a person: more
+// than Count, and more than Percent of the tenant's entities, Within that time.
+type Hold struct {
+	Count   int // 0 means that nothing is ever held
+	Percent float64
+	Within  time.Duration
+}
+
+// Hold returns when deletes are held: as was said, else at more than 20 and 5 %
+// within 10 minutes.
+func (p *Policy) Hold() Hold {
+	if p == nil || p.MassDelete == nil {
+		return Hold{Count: 20, Percent: 5, Within: 10 * time.Minute}
+	}
+	return *p.MassDelete
 }
 
 // DeleteAction is what to do with a record whose counterpart is gone.
@@ -212,7 +232,31 @@ func (s Spec) policy(l *Lens, tables map[string]*Table) (*Policy, error) {
 			return nil, fmt.Errorf("deletes.%s.%w", kind, err)
 		}
 	}
+	if err := p.hold(s.Deletes.Hold); err != nil {
+		return nil, fmt.Errorf("deletes.hold.%w", err)
+	}
 	return p, nil
+}
+
+func (p *Policy) hold(h HoldSpec) error {
+	said := p.Hold()
+	over(&said.Within, h.Within)
+	if h.Count != nil {
+		said.Count = *h.Count
+	}
+	if h.Percent != nil {
+		said.Percent = *h.Percent
+	}
+	switch {
+	case said.Count < 0:
+		return fmt.Errorf("count: is negative")
+	case said.Percent < 0 || said.Percent > 100:
+		return fmt.Errorf("percent: %g is not between 0 and 100", said.Percent)
+	case said.Within < 0:
+		return fmt.Errorf("within: is negative")
+	}
+	p.MassDelete = &said
+	return nil
 }
 
 func (p *Policy) deletes(kind canonical.Kind, d DeleteSpec) error {

@@ -147,6 +147,19 @@ type DeletesSpec struct {
 	Task        DeleteSpec `yaml:"task"`
 	Note        DeleteSpec `yaml:"note"`
 	Appointment DeleteSpec `yaml:"appointment"`
+	// Hold says how many deletes wait for a person.
+	Hold HoldSpec `yaml:"hold"`
+}
+
+// HoldSpec says when a tenant's deletes are held; what is left out is the
+// default.
+type HoldSpec struct {
+	// Count and Percent, of the tenant's entities, both have to be exceeded. A
+	// count of 0 holds nothing ever; with a percent of 0 the count decides.
+	Count   *int     `yaml:"count"`
+	Percent *float64 `yaml:"percent"`
+	// Within is the time in which deletes are counted.
+	Within time.Duration `yaml:"within"`
 }
 
 // DeleteSpec is propagate, unlink or tag, by the system where the record was
@@ -230,6 +243,9 @@ func (s Spec) With(own Spec) Spec {
 		over(&d.Novi, ownDeletes[kind].Novi)
 		over(&d.Tag, ownDeletes[kind].Tag)
 	}
+	over(&s.Deletes.Hold.Count, own.Deletes.Hold.Count)
+	over(&s.Deletes.Hold.Percent, own.Deletes.Hold.Percent)
+	over(&s.Deletes.Hold.Within, own.Deletes.Hold.Within)
 	over(&s.ClockSkew, own.ClockSkew)
 	if own.Users != nil {
 		s.Users = own.Users

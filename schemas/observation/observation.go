@@ -40,7 +40,18 @@ const (
 	// Unmerge shows nothing: a person says that Entity, which was merged into
 	// another, is not that other.
 	Unmerge Via = "unmerge"
+	// Wake shows nothing: an entity is to be looked at again, because what
+	// stood in its way is gone. It changes nothing but the version.
+	Wake Via = "wake"
+	// Keep shows nothing: a person has decided that what is left of a deleted
+	// entity's records stays, so that it is deleted no more.
+	Keep Via = "keep"
 )
+
+// Shows reports whether an observation of v shows a record, or its absence.
+func (v Via) Shows() bool {
+	return v != Notice && v != Intent && v != Relink && v != Unmerge && v != Wake && v != Keep
+}
 
 // The endpoints that records come from. An endpoint decides which fields a
 // record covers.
@@ -91,7 +102,7 @@ type Observation struct {
 	// fields, so that a replay needs no look-up.
 	Names map[string]string `json:"names,omitempty"`
 	// Entity is the entity that a writeback was written for, or that an intent,
-	// a relink or an unmerge is about.
+	// a relink, an unmerge, a wake or a keep is about.
 	Entity canonical.CanonicalID `json:"entity,omitempty"`
 	// Wrote holds, for a writeback, the canonical values that were written,
 	// for an intent those that are about to be; tags as canonical.TagField has
@@ -138,7 +149,7 @@ func Decode(data []byte) (Observation, error) {
 		return Observation{}, fmt.Errorf("decode observation: system, kind, via or external_id is missing")
 	case !canonical.ValidTenant(o.Tenant):
 		return Observation{}, fmt.Errorf("decode observation: tenant %q is not a slug", o.Tenant)
-	case o.Via != Notice && o.Via != Intent && o.Via != Relink && o.Via != Unmerge && !o.Absent && len(o.Record) == 0:
+	case o.Via.Shows() && !o.Absent && len(o.Record) == 0:
 		return Observation{}, fmt.Errorf("decode observation: record is missing and it is not absent")
 	}
 	return o, nil

@@ -25,6 +25,7 @@ import (
 	"github.com/causeway-sync/causeway/internal/apierr"
 	"github.com/causeway-sync/causeway/internal/bus"
 	"github.com/causeway-sync/causeway/internal/clock"
+	"github.com/causeway-sync/causeway/internal/hold"
 	"github.com/causeway-sync/causeway/internal/mapping"
 	"github.com/causeway-sync/causeway/schemas/canonical"
 	"github.com/causeway-sync/causeway/schemas/effect"
@@ -99,6 +100,9 @@ type Config struct {
 	// Policy says which flows are switched off and what a delete does; nil
 	// means the defaults.
 	Policy *mapping.Policy
+	// Gate is what every delete goes through; the tenant's two controllers share
+	// one. Nil means one of its own.
+	Gate *hold.Gate
 	// Grace is how long a contact's record stays after its counterpart was
 	// deleted, if deletes propagate; 0 means 30 s.
 	Grace time.Duration
@@ -126,6 +130,9 @@ func New(cfg Config) *Controller {
 	}
 	if cfg.Workers == 0 {
 		cfg.Workers = 8
+	}
+	if cfg.Gate == nil {
+		cfg.Gate = hold.New(hold.Config{Bus: cfg.Bus, Clock: cfg.Clock, Logger: cfg.Logger, Tenant: cfg.Tenant, Limit: cfg.Policy.Hold()})
 	}
 	return &Controller{cfg: cfg}
 }
@@ -173,12 +180,19 @@ func (c *Controller) handle(ctx context.Context, m bus.Stored, count int) error 
 	if t.state, known, err = c.load(ctx, t.kind, t.id); err != nil || !known {
 		return err // not known: erased since
 	}
+	if err := t.look(ctx); err != nil || t.state.Cause.Via != string(observation.Wake) {
+		return err
+	}
+	return t.cfg.Gate.Forget(ctx, t.cfg.System, t.kind, t.id)
+}
+
+func (t *task) look(ctx context.Context) (err error) {
 	if t.kind != canonical.KindContact {
 		if t.parent, err = t.findParent(ctx); err != nil || t.parent == "" {
 			return err // once the contact is linked, the item's next event comes
 		}
 	}
-	effects, err := c.cfg.Bus.Last(ctx, streams.EFFECTS, t.effectSubject())
+	effects, err := t.cfg.Bus.Last(ctx, streams.EFFECTS, t.effectSubject())
 	switch {
 	case errors.Is(err, bus.ErrNotFound):
 	case err != nil:
@@ -445,8 +459,18 @@ func (t *task) update(ctx context.Context, p plan.Plan, x plan.Expected) error {
 	return t.finish(ctx, out, readings, wrote)
 }
 
+// admitted reports whether the delete of a record may be sent. Every delete
+// has to ask; one that may not is held, and the entity is woken in time.
+func (t *task) admitted(ctx context.Context, id canonical.ExternalID) (bool, error) {
+	return t.cfg.Gate.Admit(ctx, hold.Delete{System: t.cfg.System, Kind: t.kind, ID: t.id, External: id, Version: t.state.Version},
+		t.last.Delete && t.last.External == id)
+}
+
 // remove takes the record away; that it is gone already is as good.
 func (t *task) remove(ctx context.Context, p plan.Plan) error {
+	if ok, err := t.admitted(ctx, p.External); !ok {
+		return err
+	}
 	out, err := t.intend(ctx, p)
 	if err != nil {
 		return err

@@ -145,3 +145,23 @@ func (m *merger) relink() (canonical.Event, Outcome) {
 	m.hang()
 	return m.publish()
 }
+
+// wake is an event although nothing changes, so that the sinks look again.
+func (m *merger) wake() (canonical.Event, Outcome) {
+	if m.old.Version == 0 || m.seen.At.Seq <= m.old.Cause.Sequence {
+		return m.old, Outcome{}
+	}
+	m.next.Changes = nil
+	return m.publish()
+}
+
+// keep makes a tombstone live again that a record is left of: it is then what
+// it would be if its delete had been to unlink.
+func (m *merger) keep() (canonical.Event, Outcome) {
+	if !m.old.Deleted() || len(m.old.Links) == 0 || m.seen.At.Seq <= m.old.Cause.Sequence {
+		return m.old, Outcome{}
+	}
+	m.next.Changes = nil
+	m.setDeleted(false)
+	return m.publish()
+}

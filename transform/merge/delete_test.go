@@ -3,6 +3,8 @@ package merge_test
 import (
 	"testing"
 
+	"github.com/google/go-cmp/cmp"
+
 	"github.com/causeway-sync/causeway/internal/mapping"
 	"github.com/causeway-sync/causeway/schemas/canonical"
 	"github.com/causeway-sync/causeway/schemas/observation"
@@ -154,6 +156,54 @@ func TestRelink(t *testing.T) {
 	}
 	if op := l.see(relink("p-ghl", "d")); op != canonical.OpUpdated || l.state.ContactID() != "d" {
 		t.Errorf("to another contact: %s, contact %s", op, l.state.ContactID())
+	}
+}
+
+func TestWakeChangesNothing(t *testing.T) {
+	wake := merge.Seen{System: canonical.Novi, Via: observation.Wake}
+	l := &lifetime{t: t, state: canonical.NewEvent(canonical.KindTask, "e"), policy: merge.Policy{Lens: lens}}
+	if op := l.see(wake); op != "" {
+		t.Errorf("of an entity that nobody knows: %s", op)
+	}
+	l = live(t, canonical.KindTask, nil)
+	l.see(l.gone(canonical.GHL))
+	was := l.state
+	if op := l.see(wake); op != canonical.OpObserved {
+		t.Errorf("of a tombstone: %s", op)
+	}
+	was.Version, was.Cause, was.Changes = l.state.Version, l.state.Cause, l.state.Changes
+	if d := cmp.Diff(was, l.state); d != "" || len(l.state.Changes) > 0 || l.state.Cause.Via != string(observation.Wake) {
+		t.Errorf("it changed %s, and its cause is %+v", d, l.state.Cause)
+	}
+}
+
+// TestKeep: what is left of a deleted entity stays, as if its delete had been
+// to unlink.
+func TestKeep(t *testing.T) {
+	keep := merge.Seen{System: canonical.Novi, Via: observation.Keep}
+	for _, kind := range []canonical.Kind{canonical.KindContact, canonical.KindTask} {
+		propagate := &mapping.Policy{Deletes: map[mapping.Flow]mapping.Delete{{Kind: kind, System: canonical.GHL}: {Action: mapping.Propagate}}}
+		unlink := &mapping.Policy{Deletes: map[mapping.Flow]mapping.Delete{{Kind: kind, System: canonical.GHL}: {Action: mapping.Unlink}}}
+		l, unlinked := live(t, kind, propagate), live(t, kind, unlink)
+		if op := l.see(keep); op != "" {
+			t.Errorf("of a %s that is there: %s", kind, op)
+		}
+		l.see(l.gone(canonical.GHL))
+		if op := l.see(keep); op != canonical.OpUpdated || l.state.Deleted() {
+			t.Errorf("of a deleted %s: %s", kind, op)
+		}
+		unlinked.seq++ // the keep that said nothing
+		unlinked.see(unlinked.gone(canonical.GHL))
+		got, want := l.state, unlinked.state
+		got.Version, got.Cause, got.Changes = want.Version, want.Cause, want.Changes
+		if d := cmp.Diff(want, got); d != "" {
+			t.Errorf("a kept %s is not what an unlinked one is: %s", kind, d)
+		}
+		// The record that was left can be deleted in its turn, for good.
+		l.see(l.gone(canonical.Novi))
+		if op := l.see(keep); op != "" || !l.state.Deleted() {
+			t.Errorf("of a %s that has no record any more: %s", kind, op)
+		}
 	}
 }
 

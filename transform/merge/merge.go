@@ -93,6 +93,10 @@ func Apply(state canonical.Event, seen Seen, policy Policy) (canonical.Event, Ou
 	case observation.Relink:
 		m.base, m.known = state.Sync.Base[seen.System]
 		return m.relink()
+	case observation.Wake:
+		return m.wake()
+	case observation.Keep:
+		return m.keep()
 	}
 	m.find()
 	switch {

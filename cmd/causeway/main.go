@@ -24,6 +24,7 @@ type cli struct {
 	Hold      holdCmd      `cmd:"" help:"Look at deletes that are held because they were so many at once, and release them."`
 	Verify    verifyCmd    `cmd:"" help:"Check that both systems show what they ought to, and name every difference."`
 	Reconcile reconcileCmd `cmd:"" help:"Read everything at a system, report what differs from what is known of it, and repair that."`
+	Catalog   catalogCmd   `cmd:"" help:"List what can be heard from the two systems and done at them."`
 	Mapping   mappingCmd   `cmd:"" help:"Check and show where fields live at each system."`
 	Init      initCmd      `cmd:"" help:"Write a first configuration into a directory."`
 	Version   versionCmd   `cmd:"" help:"Print the version."`

@@ -39,6 +39,7 @@ var may = map[string][]string{
 	"internal/natsembed": {},
 	"internal/ghlapi":    {"internal/apierr", "internal/budget", "internal/clock", "internal/endpoint"},
 	"internal/noviapi":   {"internal/apierr", "internal/budget", "internal/clock", "internal/endpoint"},
+	"internal/catalog":   {"internal/endpoint", "internal/ghlapi", "internal/noviapi"},
 	"internal/config":    {"internal/mapping", "schemas/..."},
 	"internal/clients":   {"internal/budget", "internal/bus", "internal/clock", "internal/config", "internal/ghlapi", "internal/noviapi", "streams", "schemas/..."},
 	"internal/tokens":    {"internal/apierr", "internal/bus", "internal/clock", "streams", "schemas/..."},

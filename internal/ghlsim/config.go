@@ -65,6 +65,9 @@ type Location struct {
 	Users []User `json:"users,omitempty"`
 	// Calendars are the ids in which appointments can be made.
 	Calendars []string `json:"calendars,omitempty"`
+	// Campaigns and Workflows are the ids of those that contacts can be put into.
+	Campaigns []string `json:"campaigns,omitempty"`
+	Workflows []string `json:"workflows,omitempty"`
 }
 
 // User is somebody who works in the location.
@@ -101,20 +104,25 @@ type Token struct {
 func AllScopes() []string {
 	return []string{
 		scopeContactsRead, scopeContactsWrite, scopeLocationsRead, scopeTagsRead, scopeFieldsRead,
-		scopeTasksRead, scopeUsersRead, scopeEventsRead, scopeEventsWrite,
+		scopeTasksRead, scopeUsersRead, scopeEventsRead, scopeEventsWrite, scopeTagsWrite, scopeFieldsWrite,
+		scopeBusinessesRead, scopeBusinessesWrite,
 	}
 }
 
 const (
-	scopeContactsRead  = "contacts.readonly"
-	scopeContactsWrite = "contacts.write"
-	scopeLocationsRead = "locations.readonly"
-	scopeTagsRead      = "locations/tags.readonly"
-	scopeFieldsRead    = "locations/customFields.readonly"
-	scopeTasksRead     = "locations/tasks.readonly"
-	scopeUsersRead     = "users.readonly"
-	scopeEventsRead    = "calendars/events.readonly"
-	scopeEventsWrite   = "calendars/events.write"
+	scopeContactsRead    = "contacts.readonly"
+	scopeContactsWrite   = "contacts.write"
+	scopeLocationsRead   = "locations.readonly"
+	scopeTagsRead        = "locations/tags.readonly"
+	scopeFieldsRead      = "locations/customFields.readonly"
+	scopeTagsWrite       = "locations/tags.write"
+	scopeFieldsWrite     = "locations/customFields.write"
+	scopeBusinessesRead  = "businesses.readonly"
+	scopeBusinessesWrite = "businesses.write"
+	scopeTasksRead       = "locations/tasks.readonly"
+	scopeUsersRead       = "users.readonly"
+	scopeEventsRead      = "calendars/events.readonly"
+	scopeEventsWrite     = "calendars/events.write"
 )
 
 // WebhookConfig says where events go and how hard delivery tries.

@@ -126,7 +126,7 @@ func stamp(ms int64) string { return time.UnixMilli(ms).UTC().Format("2006-01-02
 // definitions.
 func customList(loc *location, s *snapshot) []any {
 	out := make([]any, 0, len(s.custom))
-	for _, f := range loc.conf.CustomFields {
+	for _, f := range loc.customFields() {
 		if v, ok := s.custom[f.ID]; ok {
 			out = append(out, map[string]any{"id": f.ID, "value": v})
 		}

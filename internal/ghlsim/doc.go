@@ -10,9 +10,8 @@
 // changes that came through the API; a retried delivery has identical bytes.
 // A Server may be used by any number of goroutines.
 //
-// What it leaves out: OAuth, businesses, recurring tasks, calendars, the bulk
-// calls, the deprecated GET /contacts/ and the v3 dialect. Nothing survives the
-// process.
+// What it leaves out: OAuth, recurring tasks, calendars themselves and the v3
+// dialect. Nothing survives the process.
 //
 // Where a rule comes from is marked with the evidence tags of the API dossier:
 // DOC, SDK, STAFF, OBS, INF, and "invented" where the dossier says that nobody

@@ -3,6 +3,7 @@ package ghlsim
 import (
 	"errors"
 	"io"
+	"maps"
 	"mime"
 	"net/http"
 	"net/url"
@@ -53,11 +54,22 @@ var routes = []route{
 	{"POST", "/contacts/search", scopeContactsRead, false, (*Server).search},
 	{"GET", "/contacts/search/duplicate", scopeContactsRead, false, (*Server).lookup},
 	{"POST", "/contacts/upsert", scopeContactsWrite, true, (*Server).upsert},
+	{"GET", "/contacts", scopeContactsRead, false, (*Server).list},
+	{"POST", "/contacts/bulk/business", scopeContactsWrite, true, (*Server).bulkBusiness},
+	{"POST", "/contacts/bulk/tags/update/{item}", scopeContactsWrite, true, (*Server).bulkTags},
+	{"GET", "/contacts/business/{item}", scopeContactsRead, false, (*Server).businessContacts},
 	{"GET", "/contacts/{id}", scopeContactsRead, false, (*Server).get},
 	{"PUT", "/contacts/{id}", scopeContactsWrite, true, (*Server).update},
 	{"DELETE", "/contacts/{id}", scopeContactsWrite, true, (*Server).remove},
 	{"POST", "/contacts/{id}/tags", scopeContactsWrite, true, (*Server).addTags},
 	{"DELETE", "/contacts/{id}/tags", scopeContactsWrite, true, (*Server).removeTags},
+	{"POST", "/contacts/{id}/followers", scopeContactsWrite, true, (*Server).addFollowers},
+	{"DELETE", "/contacts/{id}/followers", scopeContactsWrite, true, (*Server).removeFollowers},
+	{"DELETE", "/contacts/{id}/campaigns/removeAll", scopeContactsWrite, true, (*Server).leaveCampaigns},
+	{"POST", "/contacts/{id}/campaigns/{item}", scopeContactsWrite, true, enrol("campaign", true, 201)},
+	{"DELETE", "/contacts/{id}/campaigns/{item}", scopeContactsWrite, true, enrol("campaign", false, 200)},
+	{"POST", "/contacts/{id}/workflow/{item}", scopeContactsWrite, true, enrol("workflow", true, 200)},
+	{"DELETE", "/contacts/{id}/workflow/{item}", scopeContactsWrite, true, enrol("workflow", false, 200)},
 
 	{"GET", "/contacts/{id}/tasks", scopeContactsRead, false, tasks.list},
 	{"POST", "/contacts/{id}/tasks", scopeContactsWrite, true, tasks.create},
@@ -75,13 +87,30 @@ var routes = []route{
 	{"POST", "/calendars/events/appointments", scopeEventsWrite, true, (*Server).createAppointment},
 	{"GET", "/calendars/events/appointments/{item}", scopeEventsRead, false, (*Server).getAppointment},
 	{"PUT", "/calendars/events/appointments/{item}", scopeEventsWrite, true, (*Server).updateAppointment},
+	{"GET", "/calendars/events", scopeEventsRead, false, (*Server).calendarEvents},
 	{"DELETE", "/calendars/events/{item}", scopeEventsWrite, true, (*Server).removeAppointment},
 
 	{"GET", "/users", scopeUsersRead, false, (*Server).users},
+	{"GET", "/users/search", scopeUsersRead, false, (*Server).searchUsers},
+	{"POST", "/users/search/filter-by-email", scopeUsersRead, false, (*Server).usersByEmail},
 	{"GET", "/users/{id}", scopeUsersRead, false, (*Server).user},
 	{"GET", "/locations/{id}", scopeLocationsRead, false, (*Server).location},
 	{"GET", "/locations/{id}/tags", scopeTagsRead, false, (*Server).locationTags},
+	{"POST", "/locations/{id}/tags", scopeTagsWrite, true, (*Server).createTag},
+	{"GET", "/locations/{id}/tags/{item}", scopeTagsRead, false, (*Server).getTag},
+	{"PUT", "/locations/{id}/tags/{item}", scopeTagsWrite, true, (*Server).renameTag},
+	{"DELETE", "/locations/{id}/tags/{item}", scopeTagsWrite, true, (*Server).removeTag},
 	{"GET", "/locations/{id}/customFields", scopeFieldsRead, false, (*Server).customFields},
+	{"POST", "/locations/{id}/customFields", scopeFieldsWrite, true, (*Server).createField},
+	{"GET", "/locations/{id}/customFields/{item}", scopeFieldsRead, false, (*Server).getField},
+	{"PUT", "/locations/{id}/customFields/{item}", scopeFieldsWrite, true, (*Server).renameField},
+	{"DELETE", "/locations/{id}/customFields/{item}", scopeFieldsWrite, true, (*Server).removeField},
+
+	{"GET", "/businesses", scopeBusinessesRead, false, (*Server).businesses},
+	{"POST", "/businesses", scopeBusinessesWrite, true, (*Server).createBusiness},
+	{"GET", "/businesses/{item}", scopeBusinessesRead, false, (*Server).getBusiness},
+	{"PUT", "/businesses/{item}", scopeBusinessesWrite, true, (*Server).updateBusiness},
+	{"DELETE", "/businesses/{item}", scopeBusinessesWrite, true, (*Server).removeBusiness},
 }
 
 // findRoute returns the route of a request and its path parameters, or a route
@@ -367,7 +396,7 @@ func (s *Server) location(q *request) reply {
 		return forbidden()
 	}
 	return reply{status: 200, body: map[string]any{"location": map[string]any{
-		"id": l.ID, "companyId": "simcompany", "name": l.Name, "country": l.Country, "timezone": l.Timezone,
+		"id": l.ID, "companyId": companyID, "name": l.Name, "country": l.Country, "timezone": l.Timezone,
 		"business": map[string]any{"name": l.Name, "country": l.Country, "timezone": l.Timezone},
 		"social":   map[string]any{},
 		"settings": map[string]any{
@@ -383,15 +412,10 @@ func (s *Server) locationTags(q *request) reply {
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	tags := s.locations[q.id].tags
-	names := make([]string, 0, len(tags))
-	for name := range tags {
-		names = append(names, name)
-	}
-	slices.Sort(names)
-	list := make([]any, len(names))
-	for i, name := range names {
-		list[i] = map[string]any{"id": tags[name], "name": name, "locationId": q.id}
+	loc := s.locations[q.id]
+	list := []any{}
+	for _, name := range slices.Sorted(maps.Keys(loc.tags)) {
+		list = append(list, loc.renderTag(name))
 	}
 	return reply{status: 200, body: map[string]any{"tags": list}}
 }
@@ -404,11 +428,8 @@ func (s *Server) customFields(q *request) reply {
 	list := []any{}
 	switch model := q.query.Get("model"); model {
 	case "", "contact", "all":
-		for i, f := range l.CustomFields {
-			list = append(list, map[string]any{
-				"id": f.ID, "name": f.Name, "fieldKey": f.Key, "dataType": f.DataType, "model": "contact",
-				"position": i * 50, "placeholder": "", "locationId": l.ID,
-			})
+		for i := range q.loc.customFields() {
+			list = append(list, q.loc.renderField(i))
 		}
 	case "opportunity":
 	default:

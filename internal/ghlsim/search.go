@@ -345,8 +345,8 @@ func (s *Server) item(loc *location, sq *searchQuery, h hit) map[string]any {
 	first, last := snap.str("firstName"), snap.str("lastName")
 	out := map[string]any{
 		"id": snap.id, "locationId": snap.location,
-		"additionalEmails": []any{}, "additionalPhones": []any{}, "followers": []any{}, "opportunities": []any{},
-		"businessId": nil, "businessName": nil, "phoneLabel": nil, "validEmail": nil,
+		"additionalEmails": []any{}, "additionalPhones": []any{}, "followers": orNone(snap.fields["followers"]), "opportunities": []any{},
+		"businessId": nil, "businessName": loc.businessName(snap.str("businessId")), "phoneLabel": nil, "validEmail": nil,
 		"dnd": snap.fields["dnd"] == true, "tags": orEmpty(snap.tags), "customFields": customList(loc, snap),
 		"dateAdded": stamp(snap.added), "dateUpdated": stamp(snap.updated),
 		"searchAfter": sq.cursor(h),
@@ -409,7 +409,7 @@ func getter(loc *location, field string) (func(*snapshot) any, bool) {
 	}
 	if id, ok := strings.CutPrefix(field, "customFields."); ok {
 		// The filter wants the field's id, not its key (#42).
-		for _, f := range loc.conf.CustomFields {
+		for _, f := range loc.customFields() {
 			if f.ID == id {
 				return func(s *snapshot) any { return s.custom[id] }, true
 			}

@@ -11,6 +11,7 @@ import (
 	"net/http"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 	_ "time/tzdata" // a location's zone must be known on any machine
 )
@@ -41,7 +42,10 @@ type location struct {
 	byEmail  map[string][]string // lower-cased -> contact ids, oldest first
 	byPhone  map[string][]string
 	tags     map[string]string // name -> tag id
-	graves   []grave           // deleted contacts that search may still see
+	fields   atomic.Pointer[[]CustomField]
+	firms    []business
+	enrolled map[string]map[enrolment]bool // by contact id
+	graves   []grave                       // deleted contacts that search may still see
 
 	items      map[string]*history[item]
 	byContact  map[family][]string // item ids, oldest first
@@ -79,7 +83,7 @@ func (s *Server) clear() {
 	s.locations = make(map[string]*location, len(s.conf.Locations))
 	for _, l := range s.conf.Locations {
 		zone, _ := time.LoadLocation(l.Timezone) // New has tried it
-		s.locations[l.ID] = &location{
+		loc := &location{
 			conf:      l,
 			zone:      zone,
 			contacts:  map[string]*history[snapshot]{},
@@ -88,7 +92,10 @@ func (s *Server) clear() {
 			tags:      map[string]string{},
 			items:     map[string]*history[item]{},
 			byContact: map[family][]string{},
+			enrolled:  map[string]map[enrolment]bool{},
 		}
+		loc.fields.Store(&l.CustomFields)
+		s.locations[l.ID] = loc
 	}
 	s.where = map[string]string{}
 	s.itemAt = map[string]string{}
@@ -254,10 +261,14 @@ var (
 	ErrInvalid = errors.New("invalid edit")
 )
 
+// customFields are the definitions of the moment; they may be read without
+// mu, as the configuration may.
+func (l *location) customFields() []CustomField { return *l.fields.Load() }
+
 // customField finds a definition by id, by fieldKey or by fieldKey less
 // "contact.".
 func (l *location) customField(name string) (CustomField, bool) {
-	for _, f := range l.conf.CustomFields {
+	for _, f := range l.customFields() {
 		if f.ID == name || f.Key != "" && (f.Key == name || f.Key == "contact."+name) {
 			return f, true
 		}

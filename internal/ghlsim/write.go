@@ -14,6 +14,9 @@ type change struct {
 	actor     string
 	// force commits an update that changes nothing.
 	force bool
+	// silent: it follows from a change of the location; it fires nothing and
+	// leaves dateUpdated alone (invented, pessimistic).
+	silent bool
 }
 
 // commit makes a change happen: stamps, indexes, ledger, webhooks. The caller
@@ -36,6 +39,7 @@ func (s *Server) commit(c change) *snapshot {
 		op, id, state = OpDelete, c.old.id, c.old
 		s.orphan(c.loc, id, c.actor)
 		delete(s.where, id)
+		delete(c.loc.enrolled, id)
 		c.loc.graves = append(c.loc.graves, grave{id: id, at: now})
 	default:
 		id = c.next.id
@@ -45,7 +49,7 @@ func (s *Server) commit(c change) *snapshot {
 		if onlyTags {
 			op = OpTags
 		}
-		if !onlyTags || !s.conf.Quirks.TagsLeaveDateUpdated {
+		if !c.silent && (!onlyTags || !s.conf.Quirks.TagsLeaveDateUpdated) {
 			// Strictly rising, so that a poller that asks for "after the last
 			// stamp seen" cannot miss a change within one millisecond.
 			c.next.updated = max(now.UnixMilli(), c.old.updated+1)
@@ -56,15 +60,16 @@ func (s *Server) commit(c change) *snapshot {
 	c.loc.reindex(c.old, c.next)
 	c.loc.bury(horizon)
 	for _, t := range added {
-		if _, ok := c.loc.tags[t]; !ok {
-			c.loc.tags[t] = s.rng.id()
-		}
+		s.knowTag(c.loc, t)
 	}
 	s.record(LedgerEntry{
 		At: now, Actor: c.actor, Op: op, LocationID: c.loc.conf.ID,
 		Kind: KindContact, RecordID: id, ContactID: id,
 		DateUpdated: state.updated, Changes: changes, TagsAdded: added, TagsRemoved: removed,
 	})
+	if c.silent {
+		return state
+	}
 	for _, typ := range s.events(c, op, changes, unchanged, onlyTags || len(added)+len(removed) > 0) {
 		s.hooks.enqueue(s.payload(typ, c.loc, state), s.faults)
 	}

@@ -65,11 +65,11 @@ func (s *Server) setItem(a *activity, field string, v any) (why string) {
 			return "There is no such member."
 		}
 	case "ActivityType":
-		i := slices.IndexFunc(s.conf.ActivityTypes, func(t ActivityType) bool { return text == t.Name || text == t.Slug })
+		i := slices.IndexFunc(s.types, func(t ActivityType) bool { return text == t.Name || text == t.Slug })
 		if i < 0 {
 			return "There is no such activity type."
 		}
-		v = s.conf.ActivityTypes[i].Name
+		v = s.types[i].Name
 	case "Subject":
 		if strings.TrimSpace(text) == "" {
 			return "The Subject field is required."
@@ -268,39 +268,56 @@ func (s *Server) renderActivity(a *activity) map[string]any {
 // listActivities filters on the activity's own date, by the day and with both
 // days included.
 func (s *Server) listActivities(w http.ResponseWriter, r *http.Request, _ []byte) {
-	var bounds [2]time.Time // zero if there is none; the second is the first instant after
-	for i, name := range []string{"dateFrom", "dateTo"} {
-		v := r.URL.Query().Get(name)
-		if v == "" {
-			continue
-		}
-		t, ok := s.time(v)
-		if !ok {
-			message(w, http.StatusBadRequest, "The request is invalid.")
-			return
-		}
-		bounds[i] = s.midnight(t).AddDate(0, 0, i)
+	bounds, ok := s.bounds(w, r, "dateFrom", "dateTo")
+	if !ok {
+		return
+	}
+	member := ""
+	if s.conf.Quirks.ActivitiesByMember {
+		member = r.URL.Query().Get("memberUniqueId")
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	var found []*activity
 	for _, id := range s.timeline {
-		if a := s.activities[id]; s.between(a, bounds) {
+		if a := s.activities[id]; s.dated(a.values["Date"], bounds) && (member == "" || a.member() == member) {
 			found = append(found, a)
 		}
 	}
 	paged(w, r, found, func(a *activity) any { return s.renderActivity(a) })
 }
 
-// between says whether the date of a lies within bounds; one without a date is
-// in none.
-func (s *Server) between(a *activity, bounds [2]time.Time) bool {
+// bounds reads the days from and to of a query, "" meaning none; a day that is
+// not given is zero, and the second is the first instant after its day. It
+// answers 400 for a day that can't be read.
+func (s *Server) bounds(w http.ResponseWriter, r *http.Request, from, to string) (bounds [2]time.Time, ok bool) {
+	for i, name := range []string{from, to} {
+		v := r.URL.Query().Get(name)
+		if name == "" || v == "" {
+			continue
+		}
+		t, ok := s.time(v)
+		if !ok {
+			message(w, http.StatusBadRequest, "The request is invalid.")
+			return bounds, false
+		}
+		bounds[i] = s.midnight(t).AddDate(0, 0, i)
+	}
+	return bounds, true
+}
+
+func within(t time.Time, bounds [2]time.Time) bool {
+	return !t.Before(bounds[0]) && (bounds[1].IsZero() || t.Before(bounds[1]))
+}
+
+// dated says whether a date lies within bounds; what has none is in none.
+func (s *Server) dated(date any, bounds [2]time.Time) bool {
 	if bounds == ([2]time.Time{}) {
 		return true
 	}
-	text, _ := a.values["Date"].(string)
-	date, ok := s.time(text)
-	return ok && !date.Before(bounds[0]) && (bounds[1].IsZero() || date.Before(bounds[1]))
+	text, _ := date.(string)
+	t, ok := s.time(text)
+	return ok && within(t, bounds)
 }
 
 func (s *Server) getActivity(w http.ResponseWriter, r *http.Request, _ []byte) {

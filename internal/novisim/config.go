@@ -25,6 +25,19 @@ type Config struct {
 	CustomFields []CustomField
 	// Groups of members; hand-picked ones have no condition.
 	Groups []Group
+	// GroupCategories, MemberTypes, Committees, CommitteeRoles, Events and
+	// EventCategories are what their lists show.
+	GroupCategories []Category
+	MemberTypes     []MemberType
+	Committees      []Committee
+	CommitteeRoles  []Category
+	Events          []Event
+	EventCategories []EventCategory
+	// NoEvents are keys without event access: 403 for everything about events.
+	NoEvents []string
+	// RequiredFields are those that a member has to have, by their dotted names;
+	// a POST or PUT that leaves one empty is 400, whether it touched it or not.
+	RequiredFields []string
 	// ActivityTypes of activities. Default Note, Call, Email, Meeting, Task and
 	// a custom one for things to do, "Onboarding step".
 	ActivityTypes []ActivityType
@@ -77,6 +90,40 @@ type ActivityType struct {
 	Task       bool   `json:"Task"` // of something to do
 }
 
+// Category is something with a name only.
+type Category struct {
+	UniqueID string `json:"UniqueID"`
+	Name     string `json:"Name"`
+}
+
+// MemberType is a type of membership.
+type MemberType struct {
+	UniqueID     string `json:"UniqueID"`
+	Name         string `json:"Name"`
+	Description  string `json:"Description"`
+	ForCompanies bool   `json:"ForCompanies"`
+}
+
+// Committee is a body that members sit on.
+type Committee struct {
+	UniqueID, Name string
+	Inactive       bool
+}
+
+// Event is a public event that people register for.
+type Event struct {
+	UniqueID, Name, Place string
+	Start, End            time.Time
+	Category              int // id of an EventCategory
+}
+
+// EventCategory is what events are filed under.
+type EventCategory struct {
+	ID     int    `json:"ID"`
+	Name   string `json:"Name"`
+	Active bool   `json:"Active"`
+}
+
 var defaultTypes = []ActivityType{
 	{UniqueID: "3e9d0000-0000-4000-8000-000000000001", Name: "Note", Slug: "note", Active: true, SystemType: true},
 	{UniqueID: "3e9d0000-0000-4000-8000-000000000002", Name: "Call", Slug: "call", Active: true, SystemType: true},
@@ -109,6 +156,11 @@ type Quirks struct {
 	// QuietUnchangedPut makes a PUT that changes nothing leave LastUpdatedDate
 	// and the webhooks alone.
 	QuietUnchangedPut bool
+	// ActivitiesByMember makes the list of activities take memberUniqueId.
+	ActivitiesByMember bool
+	// GroupWrites serves POST and DELETE of /groups/{id}/members/{member} for
+	// hand-picked groups, which is in no evidence.
+	GroupWrites bool
 }
 
 // Faults are what goes wrong on purpose. Probabilities are from 0 to 1.
@@ -120,6 +172,7 @@ type Faults struct {
 	API429           float64
 	API5xx           float64 // 500, 502 or 503; nothing is done
 	APIPage          float64 // an HTML page with status 200; nothing is done
+	APITruncated     float64 // half of the answer to a read
 	ResetAfterCommit float64 // a write is done and its connection closed
 	Latency          time.Duration
 }

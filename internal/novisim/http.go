@@ -28,16 +28,41 @@ func (s *Server) Handler() http.Handler {
 	api("PUT /api/members/{id}", true, s.put)
 	api("GET /api/custom-fields", false, func(w http.ResponseWriter, _ *http.Request, _ []byte) { reply(w, http.StatusOK, s.conf.CustomFields) })
 	api("PUT /api/customer-custom-fields", true, s.putCustom)
+	api("GET /api/customer-custom-fields/{member}", false, s.listFieldValues)
+	api("GET /api/customer-custom-fields/{member}/{id}", false, s.getFieldValue)
+	api("GET /api/member-types", false, s.listTypes)
+	api("GET /api/membership-activities", false, s.listMembership)
+	api("GET /api/membership-activities/{id}", false, s.getMembership)
 	api("GET /api/groups", false, s.listGroups)
+	api("GET /api/groups/{id}", false, s.getGroup)
 	api("GET /api/groups/{id}/members", false, s.groupMembers)
+	api("POST /api/groups/{id}/members/{member}", true, s.pickMember)
+	api("DELETE /api/groups/{id}/members/{member}", true, s.pickMember)
+	api("GET /api/group-categories", false, s.listGroupCategories)
+	api("GET /api/committees", false, s.listCommittees)
+	api("GET /api/committees/{id}", false, s.getCommittee)
+	api("GET /api/committees/{id}/members", false, s.listSeats)
+	api("POST /api/committees/{id}/members", true, s.createSeat)
+	api("GET /api/committees/{id}/members/{seat}", false, s.getSeat)
+	api("PUT /api/committees/{id}/members/{seat}", true, s.putSeat)
+	api("DELETE /api/committees/{id}/members/{seat}", true, s.removeSeat)
+	api("GET /api/committee-roles", false, func(w http.ResponseWriter, _ *http.Request, _ []byte) {
+		reply(w, http.StatusOK, append([]Category{}, s.conf.CommitteeRoles...))
+	})
+	api("GET /api/events", false, s.eventsFor(s.listEvents))
+	api("GET /api/events/{id}", false, s.eventsFor(s.getEvent))
+	api("GET /api/event-categories", false, s.eventsFor(s.listEventCategories))
+	api("GET /api/registrations", false, s.eventsFor(s.listRegistrations))
+	api("GET /api/registrations/{id}", false, s.eventsFor(s.getRegistration))
+	api("GET /api/attendees", false, s.eventsFor(s.listAttendees))
 	api("GET /api/activities", false, s.listActivities)
 	api("GET /api/activities/{id}", false, s.getActivity)
 	api("POST /api/activities", true, s.createActivity)
 	api("PUT /api/activities/{id}", true, s.putActivity)
 	api("DELETE /api/activities/{id}", true, s.removeActivity)
-	api("GET /api/custom-activity-types", false, func(w http.ResponseWriter, r *http.Request, _ []byte) {
-		paged(w, r, s.conf.ActivityTypes, func(t ActivityType) any { return t })
-	})
+	api("GET /api/custom-activity-types", false, s.listActivityTypes)
+	api("POST /api/custom-activity-types", true, s.createActivityType)
+	api("PUT /api/custom-activity-types/{id}", true, s.putActivityType)
 	api("GET /api/webhooks", false, s.listWebhooks)
 	api("GET /api/webhooks/{id}", false, s.getWebhook)
 	api("POST /api/webhooks", true, s.createWebhook)
@@ -82,6 +107,7 @@ func (s *Server) serve(w http.ResponseWriter, r *http.Request, write bool, h fun
 	f := s.faults
 	roll := func(p float64) bool { return p > 0 && s.rng.Float64() < p }
 	limited, failed, page, reset := wait > 0 || roll(f.API429), roll(f.API5xx), roll(f.APIPage), write && roll(f.ResetAfterCommit)
+	half := !write && roll(f.APITruncated)
 	status := []int{http.StatusInternalServerError, http.StatusBadGateway, http.StatusServiceUnavailable}[s.rng.IntN(3)]
 	switch {
 	case limited:
@@ -121,7 +147,19 @@ func (s *Server) serve(w http.ResponseWriter, r *http.Request, write bool, h fun
 		h(&swallow{header: http.Header{}}, r, body)
 		panic(http.ErrAbortHandler) // closes the connection without an answer
 	}
+	if half {
+		h(halved{w}, r, body)
+		return
+	}
 	h(w, r, body)
+}
+
+// halved passes on half of what is written.
+type halved struct{ http.ResponseWriter }
+
+func (h halved) Write(p []byte) (int, error) {
+	_, err := h.ResponseWriter.Write(p[:len(p)/2])
+	return len(p), err
 }
 
 // swallow takes an answer that nobody gets.
@@ -206,23 +244,32 @@ func (s *Server) list(w http.ResponseWriter, r *http.Request, _ []byte) {
 			since = s.midnight(since)
 		}
 	}
-	total, results := s.page(q.Get("email"), q.Get("name"), since, number(r, "offset", 0), min(number(r, "pageSize", 50), 1000))
+	total, results := s.page(map[string]string{"Email": q.Get("email"), "Name": q.Get("name"), "parent": q.Get("parentName")}, since, number(r, "offset", 0), min(number(r, "pageSize", 50), 1000))
 	reply(w, http.StatusOK, map[string]any{"TotalCount": total, "Results": results})
 }
 
 // page returns how many members meet the filters, and size of them from
 // offset on, by internal id.
-func (s *Server) page(email, name string, since time.Time, offset, size int) (total int, results []any) {
+func (s *Server) page(want map[string]string, since time.Time, offset, size int) (total int, results []any) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	same := func(m *member, field, want string) bool {
-		have, _ := m.values[field].(string)
-		return want == "" || strings.EqualFold(have, want)
+	meets := func(m *member) bool {
+		for field, v := range want {
+			have, _ := m.values[field].(string)
+			if field == "parent" {
+				parent, _ := m.values["ParentCustomerUniqueID"].(string)
+				have = s.text(parent, "Name")
+			}
+			if v != "" && !strings.EqualFold(have, v) {
+				return false
+			}
+		}
+		return true
 	}
 	results = []any{}
 	for _, id := range s.order {
 		m := s.members[id]
-		if m.modified.Before(since) || !same(m, "Email", email) || !same(m, "Name", name) {
+		if m.modified.Before(since) || !meets(m) {
 			continue
 		}
 		if total >= offset && len(results) < size {
@@ -316,6 +363,11 @@ func (s *Server) check(m *member) (field, why string) {
 	if email, ok := m.values["Email"].(string); ok && !strings.Contains(email, "@") {
 		return "Email", "The Email field is not a valid e-mail address."
 	}
+	for _, f := range s.conf.RequiredFields {
+		if v := m.flat()[f]; v == nil || v == "" {
+			return f, "The " + f + " field is required."
+		}
+	}
 	return "", ""
 }
 
@@ -403,9 +455,7 @@ func (s *Server) putCustom(w http.ResponseWriter, _ *http.Request, raw []byte) {
 func (s *Server) listGroups(w http.ResponseWriter, r *http.Request, _ []byte) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	paged(w, r, s.conf.Groups, func(g Group) any {
-		return map[string]any{"UniqueID": g.UniqueID, "Name": g.Name, "TotalMemberCount": len(s.inGroup(g.UniqueID)), "Categories": []any{}}
-	})
+	paged(w, r, s.conf.Groups, func(g Group) any { return s.renderGroup(g) })
 }
 
 func (s *Server) inGroup(group string) []string {
@@ -421,6 +471,9 @@ func (s *Server) inGroup(group string) []string {
 func (s *Server) groupMembers(w http.ResponseWriter, r *http.Request, _ []byte) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	if indexed(w, r, s.conf.Groups, func(g Group) string { return g.UniqueID }) < 0 {
+		return
+	}
 	paged(w, r, s.inGroup(r.PathValue("id")), func(id string) any {
 		return map[string]any{"UniqueID": id, "Name": s.members[id].values["Name"], "DuesPayerUniqueID": nil}
 	})
@@ -445,6 +498,34 @@ func (s *Server) admin(mux *http.ServeMux) {
 		Loser  string `json:"loser"`
 	}) (any, error) {
 		return m, s.Merge(m.Winner, m.Loser)
+	})
+	act(mux, "POST /_sim/reset", func(struct{}) (any, error) {
+		s.Reset()
+		return struct{}{}, nil
+	})
+	act(mux, "POST /_sim/seed", func(edits []Edit) (any, error) {
+		ids := []string{}
+		for _, e := range edits {
+			id, err := s.Edit(e)
+			if err != nil {
+				return nil, err
+			}
+			ids = append(ids, id)
+		}
+		return map[string]any{"memberIds": ids}, nil
+	})
+	act(mux, "POST /_sim/clock", func(c struct {
+		Skew time.Duration `json:"skew"`
+	}) (any, error) {
+		s.SetSkew(c.Skew)
+		return c, nil
+	})
+	act(mux, "POST /_sim/register", func(x struct {
+		Event  string `json:"event"`
+		Member string `json:"member"`
+	}) (any, error) {
+		id, err := s.Register(x.Event, x.Member)
+		return map[string]string{"id": id}, err
 	})
 	act(mux, "POST /_sim/faults", func(f Faults) (any, error) {
 		s.SetFaults(f)

@@ -12,6 +12,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 )
 
@@ -88,8 +89,10 @@ type Stats struct {
 	NulledUnmapped int `json:"nulledUnmapped"` // PUTs that nulled a value because its key was absent
 	// NulledActivities is the same for PUTs of activities.
 	NulledActivities int `json:"nulledActivities"`
-	WebhooksSent     int `json:"webhooksSent"`
-	WebhooksFailed   int `json:"webhooksFailed"`
+	// NulledSeats is the same for PUTs of committee members.
+	NulledSeats    int `json:"nulledSeats"`
+	WebhooksSent   int `json:"webhooksSent"`
+	WebhooksFailed int `json:"webhooksFailed"`
 }
 
 // member is immutable once stored; a change stores a new one.
@@ -108,24 +111,31 @@ type member struct {
 type Server struct {
 	conf  Config
 	hooks *hooks
+	skew  atomic.Int64 // ns by which its clock is ahead
 
-	mu         sync.Mutex
-	rng        *rand.Rand
-	members    map[string]*member
-	order      []string // of members by internal id
-	numbers    int      // internal ids given so far
-	activities map[string]*activity
-	timeline   []string // of activities by internal id
-	webhooks   []webhook
-	keys       []string
-	hidden     map[string][]string // by key; replaced, not changed
-	ledger     []LedgerEntry
-	seq        int64
-	stats      Stats
-	faults     Faults
-	hits       []time.Time
-	day        int64
-	today      int
+	mu            sync.Mutex
+	rng           *rand.Rand
+	members       map[string]*member
+	order         []string // of members by internal id
+	numbers       int      // internal ids given so far
+	activities    map[string]*activity
+	timeline      []string // of activities by internal id
+	webhooks      []webhook
+	types         []ActivityType
+	seats         []*seat
+	rosterAt      map[string]time.Time // when a committee's roster last changed
+	membership    []membershipChange
+	changes       int // of memberships, so far
+	registrations []registration
+	keys          []string
+	hidden        map[string][]string // by key; replaced, not changed
+	ledger        []LedgerEntry
+	seq           int64
+	stats         Stats
+	faults        Faults
+	hits          []time.Time
+	day           int64
+	today         int
 }
 
 // New returns a site without members, or an error that names what is wrong
@@ -135,11 +145,39 @@ func New(c Config) (*Server, error) {
 	if err != nil {
 		return nil, err
 	}
-	s := &Server{conf: c, rng: rand.New(rand.NewPCG(uint64(c.Seed), 0x6e6f7669)), members: map[string]*member{}, activities: map[string]*activity{},
-		keys: c.Keys, hidden: c.Hidden}
+	s := &Server{rng: rand.New(rand.NewPCG(uint64(c.Seed), 0x6e6f7669)), keys: c.Keys, hidden: c.Hidden}
+	now := c.Now
+	c.Now = func() time.Time { return now().Add(time.Duration(s.skew.Load())) }
+	s.conf = c
+	s.clear()
 	s.hooks = newHooks(c.Webhook)
 	return s, nil
 }
+
+// clear forgets everything but the configuration, the keys and where webhooks
+// go. The caller holds mu, or is the only one to know s.
+func (s *Server) clear() {
+	s.members, s.order, s.numbers = map[string]*member{}, nil, 0
+	s.activities, s.timeline, s.types = map[string]*activity{}, nil, s.conf.ActivityTypes
+	s.webhooks, s.seats, s.rosterAt = nil, nil, map[string]time.Time{}
+	s.membership, s.changes, s.registrations = nil, 0, nil
+	s.ledger, s.seq, s.stats, s.faults = nil, 0, Stats{}, Faults{}
+	s.hits, s.today = nil, 0
+}
+
+// Reset forgets every record, the ledger, the statistics, the faults, the
+// limits' windows, the skew and the deliveries that wait. Keys and the URL of
+// webhooks stay.
+func (s *Server) Reset() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.clear()
+	s.skew.Store(0)
+	s.hooks.reset()
+}
+
+// SetSkew puts the site's clock ahead of Config.Now, or behind it.
+func (s *Server) SetSkew(d time.Duration) { s.skew.Store(int64(d)) }
 
 // SetWebhookURL says where events go from now on; "" means nowhere.
 func (s *Server) SetWebhookURL(url string) { s.hooks.setURL(url) }
@@ -379,6 +417,7 @@ func (s *Server) commit(actor, op string, old, next *member, stampIt bool) {
 		s.numbers++
 	}
 	s.record(LedgerEntry{Actor: actor, Op: op, Kind: KindMember, RecordID: next.id, MemberID: next.id, Changes: changes})
+	s.logMembership(old, next)
 	if old == nil && s.conf.SystemActivities {
 		s.systemActivity(next.id)
 	}
@@ -479,18 +518,23 @@ func (s *Server) Merge(winner, loser string) error {
 func (s *Server) Pick(memberID, group string, in bool) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	old := s.members[memberID]
-	if old == nil {
+	if s.members[memberID] == nil {
 		return fmt.Errorf("%w: %s", ErrNotFound, memberID)
 	}
+	s.pick(ActorHuman, memberID, group, in)
+	return nil
+}
+
+// pick is Pick of a member that is there. The caller holds mu.
+func (s *Server) pick(actor, memberID, group string, in bool) {
+	old := s.members[memberID]
 	next := old.clone()
 	if in {
 		next.picked[group] = true
 	} else {
 		delete(next.picked, group)
 	}
-	s.commit(ActorHuman, OpGroup, old, next, false)
-	return nil
+	s.commit(actor, OpGroup, old, next, false)
 }
 
 // groups returns the ids of the groups that m is in.

@@ -61,6 +61,14 @@ func (h *hooks) counts() hookCounts {
 	return h.n
 }
 
+// reset gives up the deliveries that wait, without counting them.
+func (h *hooks) reset() {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.n.pending -= len(h.queue)
+	h.queue = nil
+}
+
 func between(r *rand.Rand, lo, hi time.Duration) time.Duration {
 	if hi <= lo {
 		return lo

@@ -23,6 +23,7 @@ type cli struct {
 	Dead      deadCmd      `cmd:"" help:"Look at the work that needs a person."`
 	Verify    verifyCmd    `cmd:"" help:"Check that both systems show what they ought to, and name every difference."`
 	Mapping   mappingCmd   `cmd:"" help:"Check and show where fields live at each system."`
+	Plan      planCmd      `cmd:"" help:"Show which API calls a changed mapping or policy would cause, without making one."`
 	Init      initCmd      `cmd:"" help:"Write a first configuration into a directory."`
 	Version   versionCmd   `cmd:"" help:"Print the version."`
 	Broker    brokerCmd    `cmd:"" hidden:"" help:"Run a NATS server with JetStream (for dev --processes)."`

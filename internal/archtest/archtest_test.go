@@ -60,11 +60,12 @@ var may = map[string][]string{
 	"transform/derive":   {"internal/bus", "streams", "schemas/..."},
 	"transform":          {"transform/...", "internal/bus", "internal/config", "internal/mapping", "streams", "schemas/..."},
 
-	"sink/plan":  {"internal/mapping", "schemas/..."},
-	"sink/apply": {"sink/plan", "internal/apierr", "internal/bus", "internal/clock", "internal/hold", "internal/mapping", "streams", "schemas/..."},
-	"sink/ghl":   {"sink/plan", "sink/apply", "internal/apierr", "internal/budget", "internal/clock", "internal/ghlapi", "internal/mapping", "schemas/..."},
-	"sink/novi":  {"sink/plan", "sink/apply", "internal/apierr", "internal/budget", "internal/clock", "internal/noviapi", "internal/mapping", "schemas/..."},
-	"sink":       {"sink/...", "internal/bus", "internal/clients", "internal/clock", "internal/config", "internal/ghlapi", "internal/hold", "internal/mapping", "internal/noviapi", "streams", "schemas/..."},
+	"sink/plan":    {"internal/mapping", "schemas/..."},
+	"sink/apply":   {"sink/plan", "internal/apierr", "internal/bus", "internal/clock", "internal/hold", "internal/mapping", "streams", "schemas/..."},
+	"sink/ghl":     {"sink/plan", "sink/apply", "internal/apierr", "internal/budget", "internal/clock", "internal/ghlapi", "internal/mapping", "schemas/..."},
+	"sink/novi":    {"sink/plan", "sink/apply", "internal/apierr", "internal/budget", "internal/clock", "internal/noviapi", "internal/mapping", "schemas/..."},
+	"sink/preview": {"sink/plan", "sink/apply", "sink/ghl", "sink/novi", "internal/apierr", "internal/bus", "internal/clock", "internal/ghlapi", "internal/mapping", "internal/noviapi", "streams", "schemas/..."},
+	"sink":         {"sink/...", "internal/bus", "internal/clients", "internal/clock", "internal/config", "internal/ghlapi", "internal/hold", "internal/mapping", "internal/noviapi", "streams", "schemas/..."},
 
 	"cmd/ingest":    {"ingest", "internal/process"},
 	"cmd/transform": {"transform", "internal/process"},
@@ -80,7 +81,7 @@ var may = map[string][]string{
 	"internal/bustest":  {"internal/bus", "internal/clock", "internal/natsembed", "streams"},
 	"internal/archtest": {},
 	"internal/e2e":      {},
-	"cmd/causeway":      {"internal/...", "streams", "schemas/..."},
+	"cmd/causeway":      {"sink/preview", "internal/...", "streams", "schemas/..."},
 }
 
 // pure rooms know no network, no files, no clock and no broker.

@@ -35,8 +35,18 @@ func seen(lens *mapping.Lens, o observation.Observation) (look, error) {
 			l[f] = v
 		}
 	}
+	var c canonical.Contact
+	for f, v := range s.Fields {
+		c.SetField(f, v)
+	}
 	for _, t := range s.Tags {
 		l[tagPrefix+t] = "yes"
+	}
+	if o.System == canonical.Novi {
+		// What Novi's fields say is said in GHL by tags, too.
+		for _, t := range lens.Derived(c) {
+			l[tagPrefix+t] = "yes"
+		}
 	}
 	return l, nil
 }

@@ -265,6 +265,9 @@ tenants:
       contact:
         fields:
           custom.shirt_size: {ghl: "custom:contact.shirt_size", novi: "custom:Shirt size"}
+        tags:
+          derive:
+            - {tag: "status: {value}", field: membership.status}
 `
 
 // Close stops the simulators.

@@ -121,6 +121,8 @@ type TagRules struct {
 	// GroupPrefix marks the tags that come from Novi groups. They belong to
 	// Novi: they are read only there and never written back as a field value.
 	GroupPrefix string
+	// Derive are the tags that GHL shows of a contact's fields.
+	Derive []DerivedTag
 }
 
 // Lens is a tenant's whole mapping.
@@ -187,6 +189,9 @@ func (l *Lens) Check() error {
 	}
 	if err := checkSeparator(l.Tags.Separator); err != nil {
 		return fmt.Errorf("contact.tags.separator: %w", err)
+	}
+	if err := l.Tags.checkDerived(); err != nil {
+		return fmt.Errorf("contact.tags.%w", err)
 	}
 	return nil
 }
@@ -269,9 +274,13 @@ func (l *Lens) Project(c canonical.Contact, system canonical.System, create bool
 		}
 	}
 	for _, tag := range c.Tags {
-		if system == canonical.GHL || !l.FromGroup(tag) {
+		if (system == canonical.GHL || !l.FromGroup(tag)) && !l.Derives(tag) {
 			p.Tags = append(p.Tags, tag)
 		}
+	}
+	if derived := l.Tags.Derive; system == canonical.GHL && len(derived) > 0 {
+		p.Tags = append(p.Tags, l.Derived(c)...)
+		slices.Sort(p.Tags)
 	}
 	return p
 }

@@ -210,6 +210,9 @@ func (s Spec) policy(l *Lens, tables map[string]*Table) (*Policy, error) {
 	case p.OnMatch != MergeMatch && p.OnMatch != FlagMatch:
 		return nil, fmt.Errorf("contact.identity.on_match: %q is not one of merge, flag", c.Identity.OnMatch)
 	}
+	if l.Derives(p.DuplicatesTag) {
+		return nil, fmt.Errorf("contact.duplicates_tag: %q is a derived tag", p.DuplicatesTag)
+	}
 	for i, key := range p.IdentityKeys {
 		if _, bound := l.Binding(key); !bound || isFlag(key) || slices.Contains(p.IdentityKeys[:i], key) {
 			return nil, fmt.Errorf("contact.identity.keys: %q is not bound, is yes or no, or is there twice", key)
@@ -230,6 +233,9 @@ func (s Spec) policy(l *Lens, tables map[string]*Table) (*Policy, error) {
 	for kind, d := range s.Deletes.byKind() {
 		if err := p.deletes(kind, *d); err != nil {
 			return nil, fmt.Errorf("deletes.%s.%w", kind, err)
+		}
+		if l.Derives(NormalizeTag(d.Tag)) {
+			return nil, fmt.Errorf("deletes.%s.tag: %q is a derived tag", kind, d.Tag)
 		}
 	}
 	if err := p.hold(s.Deletes.Hold); err != nil {

@@ -106,6 +106,19 @@ type TagsSpec struct {
 	NoviField   *string `yaml:"novi_field"`
 	Separator   *string `yaml:"separator"`
 	GroupPrefix *string `yaml:"group_prefix"`
+	// Derive are tags that GHL shows of a contact's fields; a list takes the
+	// place of the template's.
+	Derive []DeriveSpec `yaml:"derive"`
+}
+
+// DeriveSpec is one derived tag.
+type DeriveSpec struct {
+	// Tag may hold {value}, the field's value.
+	Tag string `yaml:"tag"`
+	// Field is the canonical field that has to have a value.
+	Field string `yaml:"field"`
+	// When is a CEL condition over contact.
+	When string `yaml:"when"`
 }
 
 // ReferenceSpec is where a record that we made says for whom.
@@ -222,6 +235,9 @@ func (s Spec) With(own Spec) Spec {
 	over(&c.Tags.NoviField, o.Tags.NoviField)
 	over(&c.Tags.Separator, o.Tags.Separator)
 	over(&c.Tags.GroupPrefix, o.Tags.GroupPrefix)
+	if o.Tags.Derive != nil {
+		c.Tags.Derive = o.Tags.Derive
+	}
 	over(&c.Reference.GHL, o.Reference.GHL)
 	over(&c.Reference.Novi, o.Reference.Novi)
 	over(&c.CreateWhen.GHL, o.CreateWhen.GHL)
@@ -309,6 +325,13 @@ func (s Spec) Build(region string) (*Lens, *Policy, error) {
 		Region: region, Users: tables["users"], GHLRef: text(c.Reference.GHL), NoviRef: text(c.Reference.Novi),
 		Items: map[canonical.Kind][]Binding{},
 		Tags:  TagRules{NoviField: text(c.Tags.NoviField), Separator: text(c.Tags.Separator), GroupPrefix: text(c.Tags.GroupPrefix)},
+	}
+	for i, d := range c.Tags.Derive {
+		tag, err := NewDerivedTag(d.Tag, d.Field, d.When)
+		if err != nil {
+			return nil, nil, fmt.Errorf("contact.tags.derive[%d].%w", i, err)
+		}
+		l.Tags.Derive = append(l.Tags.Derive, tag)
 	}
 	if l.Bindings, err = bindings(canonical.KindContact, c.Fields, tables); err != nil {
 		return nil, nil, err

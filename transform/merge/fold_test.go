@@ -135,7 +135,7 @@ func TestFoldStories(t *testing.T) {
 					continue
 				}
 				fmt.Fprintf(&got, "%s: ", id)
-				end(&got, e)
+				end(&got, e, lens)
 				for _, s := range systems {
 					if len(e.Links[s]) > 0 {
 						fmt.Fprintf(&got, "%s records: %v, the first is %s\n", s, e.Links[s], e.Sync.Base[s].External)

@@ -22,6 +22,9 @@ var (
 	// membership.status is Novi's to change.
 	fields = append([]string{"membership.status", "opt_outs.email"}, free...)
 	tags   = []string{"board", "donor", "vip"}
+	// derived are tags that follow membership.status; people and tools touch
+	// the first of them too.
+	derived = []string{"member", "status: {value}"}
 )
 
 const minute = int64(time.Minute / time.Microsecond)
@@ -46,7 +49,18 @@ func newRun(t *rapid.T) *run {
 		}
 	}
 	policy := merge.Policy{Lens: &l, Skew: time.Duration(rapid.SampledFrom([]int{0, 2}).Draw(t, "tolerance")) * time.Minute}
-	r := &run{world: newWorld(t, policy, fields, tags), t: t, last: map[canonical.System]map[string]string{}, lastTag: map[canonical.System]map[string]bool{},
+	touched := tags
+	if rapid.Bool().Draw(t, "derives tags") {
+		touched = append(slices.Clone(tags), derived[0])
+		for _, tag := range derived {
+			d, err := mapping.NewDerivedTag(tag, "membership.status", "")
+			if err != nil {
+				t.Fatal(err)
+			}
+			l.Tags.Derive = append(l.Tags.Derive, d)
+		}
+	}
+	r := &run{world: newWorld(t, policy, fields, touched), t: t, last: map[canonical.System]map[string]string{}, lastTag: map[canonical.System]map[string]bool{},
 		given: map[string]bool{}, taken: map[string]bool{}}
 	for _, s := range systems {
 		r.skew[s] = rapid.Int64Range(-3*minute, 3*minute).Draw(t, "skew of "+string(s))
@@ -74,7 +88,7 @@ func (r *run) edit(s canonical.System) {
 	base, known := r.state.Sync.Base[s]
 	quiet := rapid.IntRange(0, 9).Draw(r.t, "quiet") == 0 // some changes don't touch the modified time
 	if rapid.IntRange(0, 3).Draw(r.t, "what") == 0 {
-		tag := rapid.SampledFrom(tags).Draw(r.t, "tag")
+		tag := rapid.SampledFrom(r.tags).Draw(r.t, "tag")
 		if known && slices.Contains(base.Tags, tag) != r.has(s, tag) {
 			return // as for fields that are cleared
 		}
@@ -118,7 +132,7 @@ func (r *run) edit(s canonical.System) {
 
 // churn is a tool that adds a tag and removes it again, seen each time.
 func (r *run) churn(s canonical.System) {
-	tag := rapid.SampledFrom(tags).Draw(r.t, "tag")
+	tag := rapid.SampledFrom(r.tags).Draw(r.t, "tag")
 	for range rapid.IntRange(2, 7).Draw(r.t, "times") {
 		r.now++
 		if base, known := r.state.Sync.Base[s]; known && slices.Contains(base.Tags, tag) != r.has(s, tag) {

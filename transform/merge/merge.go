@@ -532,7 +532,14 @@ func (m *merger) tags() {
 		if present {
 			shown = "true"
 		}
-		if ours := m.arrived(canonical.TagField(tag), shown); ours || have.Present == present {
+		ours := m.arrived(canonical.TagField(tag), shown)
+		switch {
+		case m.policy.Lens.Derives(tag):
+			if !ours {
+				m.derived(tag, present)
+			}
+			return
+		case ours || have.Present == present:
 			return
 		}
 		if m.policy.Lens.FromGroup(tag) && m.seen.System != canonical.Novi {
@@ -624,6 +631,29 @@ func (m *merger) loseTag(tag string, present bool) {
 	if present {
 		c.From, c.To, c.Conflict.Lost = "", "", tag
 	}
+	m.next.Changes = append(m.next.Changes, c)
+}
+
+// derived sees to a derived tag that appeared or went at the system. It follows
+// its source: the sink makes the system show it again, or not any more, and
+// what somebody made of it is kept as a conflict.
+func (m *merger) derived(tag string, present bool) {
+	want := m.seen.System == canonical.GHL && slices.Contains(m.policy.Lens.Derived(m.next.Contact), tag)
+	if !m.known || present == want {
+		return
+	}
+	c := canonical.Change{Field: tagsField, Origin: canonical.Novi, At: micros(m.changedAt()), Conflict: &canonical.Conflict{Origin: m.seen.System, Reason: canonical.ReasonAuthority}}
+	f, shown := canonical.TagField(tag), ""
+	if want {
+		c.From, c.To = tag, tag
+	}
+	if present {
+		shown, c.Conflict.Lost = "true", tag
+	}
+	if m.held(f, shown, mapping.ByNovi) {
+		c.Conflict.Reason = canonical.ReasonFlip
+	}
+	m.left(f, shown, shown)
 	m.next.Changes = append(m.next.Changes, c)
 }
 

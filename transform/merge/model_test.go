@@ -245,8 +245,13 @@ func (w *world) same() (string, bool) {
 			return f, false
 		}
 	}
-	if !slices.Equal(ghl.tags, w.state.Contact.Tags) || !slices.Equal(novi.tags, w.state.Contact.Tags) {
-		return "tags", false
+	for s, shown := range map[canonical.System][]string{canonical.GHL: ghl.tags, canonical.Novi: novi.tags} {
+		if !slices.Equal(shown, w.policy.Lens.Project(w.state.Contact, s, false).Tags) {
+			return "tags", false
+		}
+	}
+	if slices.ContainsFunc(w.state.Contact.Tags, w.policy.Lens.Derives) {
+		return "derived tags", false
 	}
 	return "", true
 }

@@ -110,7 +110,7 @@ func TestStories(t *testing.T) {
 				tell(&got, seq, next, out)
 				state = next
 			}
-			end(&got, state)
+			end(&got, state, policy.Lens)
 			if *update {
 				for i := range archive.Files {
 					if archive.Files[i].Name == "want" {
@@ -139,6 +139,7 @@ func storyPolicy(t *testing.T, a *txtar.Archive) merge.Policy {
 		Skew      string                       `json:"skew"`
 		Authority map[string]mapping.Authority `json:"authority"`
 		Separator map[string]string            `json:"separator"`
+		Derive    map[string]string            `json:"derive"` // tag: field
 	}
 	if err := json.Unmarshal(a.Files[i].Data, &says); err != nil {
 		t.Fatal(err)
@@ -149,6 +150,13 @@ func storyPolicy(t *testing.T, a *txtar.Archive) merge.Policy {
 		if authority, ok := says.Authority[b.Field]; ok {
 			l.Bindings[i].Authority, l.Bindings[i].Separator = authority, says.Separator[b.Field]
 		}
+	}
+	for _, tag := range slices.Sorted(maps.Keys(says.Derive)) {
+		d, err := mapping.NewDerivedTag(tag, says.Derive[tag], "")
+		if err != nil {
+			t.Fatal(err)
+		}
+		l.Tags.Derive = append(l.Tags.Derive, d)
 	}
 	if err := l.Check(); err != nil {
 		t.Fatal(err)
@@ -193,7 +201,7 @@ func tell(w *bytes.Buffer, seq int, e canonical.Event, out merge.Outcome) {
 }
 
 // end tells what is true and what the systems don't show yet.
-func end(w *bytes.Buffer, e canonical.Event) {
+func end(w *bytes.Buffer, e canonical.Event, lens *mapping.Lens) {
 	fmt.Fprintln(w, "in the end:")
 	for _, f := range canonical.ContactFields() {
 		if v := e.Contact.Field(f); v != "" {

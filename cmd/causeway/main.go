@@ -20,6 +20,8 @@ type cli struct {
 	Streams   streamsCmd   `cmd:"" help:"Compare or apply the streams, consumers and buckets."`
 	Status    statusCmd    `cmd:"" help:"Show what the streams hold and how far each consumer has come."`
 	Conflicts conflictsCmd `cmd:"" help:"List the fields for which two values competed, and the value that lost."`
+	Merges    mergesCmd    `cmd:"" help:"List the contacts that turned out to be others."`
+	Unmerge   unmergeCmd   `cmd:"" help:"Take apart two contacts that were merged."`
 	Dead      deadCmd      `cmd:"" help:"Look at the work that needs a person."`
 	Hold      holdCmd      `cmd:"" help:"Look at deletes that are held because they were so many at once, and release them."`
 	Verify    verifyCmd    `cmd:"" help:"Check that both systems show what they ought to, and name every difference."`

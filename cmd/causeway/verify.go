@@ -17,6 +17,7 @@ import (
 	"github.com/causeway-sync/causeway/internal/clients"
 	"github.com/causeway-sync/causeway/internal/clock"
 	"github.com/causeway-sync/causeway/internal/config"
+	"github.com/causeway-sync/causeway/internal/mapping"
 	"github.com/causeway-sync/causeway/internal/process"
 	"github.com/causeway-sync/causeway/internal/verify"
 	"github.com/causeway-sync/causeway/schemas/canonical"
@@ -55,7 +56,7 @@ func (c *verifyCmd) Run(ctx context.Context) error {
 		}
 		n++
 		cfg := verify.Config{Stream: conn, Clock: clock.System{}, Tenant: t.Name, Lens: t.Lens(), Workers: t.Workers,
-			FetchAll: c.FetchAll, Values: c.ShowValues, Settle: c.Settle,
+			One: t.Policy() != nil && t.Policy().Duplicates == mapping.DeleteDuplicates, FetchAll: c.FetchAll, Values: c.ShowValues, Settle: c.Settle,
 			CreateGHL: t.GHL != nil && t.GHL.Create == "always", CreateNovi: t.Novi != nil && t.Novi.Create == "always"}
 		if cfg.GHL, err = maker.GHL(t); err != nil {
 			return err

@@ -1,6 +1,7 @@
 package dev
 
 import (
+	"cmp"
 	"context"
 	"crypto/ed25519"
 	"crypto/x509"
@@ -64,6 +65,8 @@ type Options struct {
 	Items bool
 	// CreateNovi is novi.create of the configuration; "" means always.
 	CreateNovi string
+	// Duplicates is contact.duplicates of the configuration; "" means keep.
+	Duplicates mapping.Duplicates
 	// Faults are what goes wrong at both systems, from the beginning.
 	Faults Faults
 	// HoldCount is deletes.hold.count of the configuration; 0 means the usual
@@ -216,7 +219,7 @@ func NewWorld(ctx context.Context, o Options) (*World, error) {
 		"secrets/ghl-token": token, "secrets/novi-key": key, "secrets/novi-webhook-token": pathToken, "secrets/novi-webhook-secret": secret,
 		"ghl-webhook-key.pem": string(pem.EncodeToMemory(&pem.Block{Type: "PUBLIC KEY", Bytes: public})),
 		"causeway.yaml": fmt.Sprintf(configText, w.NATSAddr, front, Tenant, w.GHLURL, Location, o.PollGHL, 2*o.PollGHL, 100*o.Limits, 200_000*o.Limits,
-			w.NoviURL, o.CreateNovi, o.PollNovi, 2*o.PollNovi, 20*o.Limits, 600*o.Limits, 100_000*o.Limits, o.HoldCount),
+			w.NoviURL, o.CreateNovi, o.PollNovi, 2*o.PollNovi, 20*o.Limits, 600*o.Limits, 100_000*o.Limits, o.HoldCount, cmp.Or(o.Duplicates, mapping.KeepDuplicates)),
 	}
 	for name, text := range files {
 		if err := os.WriteFile(filepath.Join(o.Dir, name), []byte(text), 0o600); err != nil {
@@ -263,6 +266,7 @@ tenants:
     mapping:
       deletes: {hold: {count: %d}}
       contact:
+        duplicates: %s
         fields:
           custom.shirt_size: {ghl: "custom:contact.shirt_size", novi: "custom:Shirt size"}
         tags:

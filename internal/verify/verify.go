@@ -43,6 +43,10 @@ type Config struct {
 	// CreateGHL and CreateNovi say whether what the system has no record of
 	// is to be made there.
 	CreateGHL, CreateNovi bool
+	// One says that an entity is to have one record in a system at most: the
+	// policy about duplicates is to delete them. Else it may have several, of
+	// which the primary one is compared.
+	One bool
 	// FetchAll fetches every record by id, instead of those only of which the
 	// list does not show enough.
 	FetchAll bool
@@ -234,7 +238,7 @@ func (v *view) keep(id canonical.CanonicalID, seq uint64, state canonical.Event)
 	if old != nil && old.seq >= seq {
 		return
 	}
-	e := &entity{seq: seq, deleted: state.Contact.Deleted}
+	e := &entity{seq: seq, deleted: state.Contact.Deleted || state.MergedInto != ""}
 	v.entities[id] = e
 	for i, s := range v.sides {
 		e.at = append(e.at, kept{links: state.Links[s.system], gone: state.Sync.Base[s.system].Gone, want: v.want(state, s.system)})
@@ -268,7 +272,7 @@ func (v *view) walk(ctx context.Context) error {
 	for id, e := range v.entities {
 		for i, s := range v.sides {
 			here := e.at[i]
-			wrong := len(here.links) > 1 || len(here.links) == 0 && s.create && !here.gone
+			wrong := len(here.links) > 1 && v.cfg.One || len(here.links) == 0 && s.create && !here.gone
 			for _, x := range here.links {
 				o := v.owners[ref{s.system, x}]
 				wrong = wrong || o == nil || !o.seen
@@ -288,8 +292,8 @@ func (v *view) row(i int, r record) {
 	s := v.sides[i]
 	o := v.owners[ref{s.system, r.id}]
 	switch {
-	case o == nil && r.shown.Skip != "":
-		return
+	case o == nil && (r.shown.Skip != "" || r.shown.Inactive):
+		return // what is inactive and linked to by nobody was removed
 	case o == nil:
 		v.suspects[suspect{record: ref{s.system, r.id}}] = true
 		return
@@ -386,7 +390,7 @@ func (v *view) lookAt(ctx context.Context, s suspect) ([]Finding, error) {
 		return nil, nil
 	case err != nil:
 		return nil, err
-	case r.shown.Skip != "":
+	case r.shown.Skip != "" || r.shown.Inactive:
 		return nil, nil
 	}
 	return []Finding{{Kind: Unlinked, System: s.record.system, Record: s.record.id}}, nil
@@ -405,7 +409,7 @@ func (v *view) entity(ctx context.Context, id canonical.CanonicalID) ([]Finding,
 	if err != nil {
 		return nil, fmt.Errorf("decode entity %s: %w", id, err)
 	}
-	if state.Contact.Deleted {
+	if state.Contact.Deleted || state.MergedInto != "" {
 		return nil, nil
 	}
 	var out []Finding
@@ -418,7 +422,7 @@ func (v *view) entity(ctx context.Context, id canonical.CanonicalID) ([]Finding,
 		switch {
 		case len(links) == 0 && s.create && !base.Gone:
 			finding(Missing, "", nil)
-		case len(links) > 1:
+		case len(links) > 1 && v.cfg.One:
 			finding(Doubled, "", nil)
 		}
 		for _, x := range links {

@@ -336,7 +336,9 @@ func TestLinks(t *testing.T) {
 		e := p.state(p.linked(ghl[0]))
 		e.Links[canonical.Novi] = append(e.Links[canonical.Novi], canonical.ExternalID(novi[1]))
 		p.put(e)
-		r, err := verify.Converged(t.Context(), p.cfg)
+		cfg := p.cfg
+		cfg.One = true
+		r, err := verify.Converged(t.Context(), cfg)
 		if err != nil {
 			t.Fatal(err)
 		}

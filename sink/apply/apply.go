@@ -306,10 +306,33 @@ func (t *task) duplicate(ctx context.Context, p plan.Plan, x plan.Expected) erro
 	if t.last.State == effect.Done && !t.merged() && t.count < 20 {
 		return bus.Later(errors.New("waiting for the merge of what was written"), 150*time.Millisecond)
 	}
-	if p.Delete {
-		return t.remove(ctx, p)
+	if !p.Delete {
+		return t.update(ctx, p, x)
 	}
-	return t.update(ctx, p, x)
+	// Never the last one: where two were merged at the system itself, the one
+	// that we take for the primary may be the one that is gone.
+	primary := t.state.Sync.Base[t.cfg.System].External
+	r, err := t.cfg.Destination.Read(ctx, t.ref(primary))
+	switch {
+	case apierr.ClassOf(err) == apierr.Gone:
+		err = t.gone(ctx, primary)
+	case err != nil:
+		return t.verdict(err)
+	default:
+		o := t.observed(r, observation.Fetch)
+		shown, wrong := t.cfg.Lens.Show(o)
+		if wrong != nil {
+			return bus.Terminate(wrong)
+		}
+		if !shown.Inactive {
+			return t.remove(ctx, p)
+		}
+		err = t.publish(ctx, o)
+	}
+	if err != nil {
+		return err
+	}
+	return bus.Later(errors.New("the primary record is gone; waiting for the merge"), 200*time.Millisecond)
 }
 
 // grace is how long a contact's delete has to wait yet. A merge at the other
@@ -694,11 +717,22 @@ func (t *task) verdict(err error) error {
 	case apierr.Forbidden:
 		t.cfg.Logger.Error().Str("system", string(t.cfg.System)).Str("tenant", string(t.cfg.Tenant)).Err(err).Msg("the credentials don't allow this")
 		return bus.Later(err, 30*time.Second)
-	case apierr.Invalid, apierr.Duplicate:
+	case apierr.Duplicate:
+		// The value may be another record's that is just losing it: an address
+		// that goes from one person to another.
+		if t.count < handover {
+			return bus.Later(err, t.backoff())
+		}
+		return bus.Terminate(err)
+	case apierr.Invalid:
 		return bus.Terminate(err)
 	}
 	return err
 }
+
+// handover is how often a write is tried that another record stands in the
+// way of.
+const handover = 8
 
 // backoff is exponential in the number of deliveries, with full jitter.
 func (t *task) backoff() time.Duration {

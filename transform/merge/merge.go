@@ -102,7 +102,7 @@ func Apply(state canonical.Event, seen Seen, policy Policy) (canonical.Event, Ou
 	switch {
 	case m.seen.Restored && state.Version > 0:
 		return m.restored()
-	case m.known && !off.stale && !seen.At.Newer(m.base.At) && !m.hasNewerField():
+	case m.known && !off.stale && !seen.At.Newer(m.base.At) && (m.base.Gone || !m.hasNewerField()):
 		if m.settle(); m.dirty { // stale, but it ends an intent
 			if m.next.Changes = nil; m.other {
 				m.setBase(m.newBase)
@@ -110,7 +110,7 @@ func Apply(state canonical.Event, seen Seen, policy Policy) (canonical.Event, Ou
 			return m.publish()
 		}
 		return state, Outcome{} // stale, or the same thing again
-	case seen.Absent, (state.Deleted() || m.other) && seen.Shown.Inactive:
+	case seen.Absent, seen.Shown.Inactive && (state.Deleted() || m.other || m.spare()):
 		// Of a tombstone's member, and of one that was merged into another, no
 		// more is left than an inactive one.
 		return m.absent()
@@ -152,6 +152,16 @@ func (m *merger) find() {
 	}
 	m.base, m.known = m.old.Sync.Others[m.seen.System][m.seen.External]
 	m.other = !primary.Gone || m.seen.Absent
+}
+
+// spare reports whether the system has another record of the person.
+func (m *merger) spare() bool {
+	for x, b := range m.old.Sync.Others[m.seen.System] {
+		if x != m.seen.External && !b.Gone && !b.Inactive {
+			return true
+		}
+	}
+	return false
 }
 
 // hasNewerField reports whether an observation that is older than the newest

@@ -132,7 +132,7 @@ func (s *shard) merge(ctx context.Context, e *entity) (started bool, err error) 
 		return false, nil
 	}
 	if parent := e.state.ContactID(); j.seen.Absent && parent != "" {
-		if j.seen.ParentGone, err = s.parentGone(ctx, j, e, parent); err != nil {
+		if j.seen.ParentGone, j.seen.ParentRemoved, err = s.parentGone(ctx, j, e, parent); err != nil {
 			return false, err
 		}
 	}
@@ -196,21 +196,23 @@ func (s *shard) followed(j job, e *entity) error {
 }
 
 // parentGone reports whether the contact's record on which the item's record
-// hangs is gone too.
-func (s *shard) parentGone(ctx context.Context, j job, e *entity, parent canonical.CanonicalID) (bool, error) {
-	parent, err := s.who.Now(ctx, j.tenant, parent)
-	if err != nil {
-		return false, err
+// hangs is gone too, and whether it was we who removed it, because the contact
+// has another.
+func (s *shard) parentGone(ctx context.Context, j job, e *entity, parent canonical.CanonicalID) (gone, removed bool, err error) {
+	if parent, err = s.who.Now(ctx, j.tenant, parent); err != nil {
+		return false, false, err
 	}
 	contact, _, err := load(ctx, s.cfg.Bus, j.tenant, canonical.KindContact, parent)
 	if err != nil {
-		return false, err
+		return false, false, err
 	}
 	record, known := contact.Record(j.seen.System, e.state.Sync.Base[j.seen.System].Parent)
 	if !known {
 		record = contact.Sync.Base[j.seen.System]
 	}
-	return contact.Deleted() || record.Gone, nil
+	primary := contact.Sync.Base[j.seen.System]
+	removed = record.Removed && primary.External != "" && !primary.Gone && !contact.Deleted()
+	return contact.Deleted() || record.Gone, removed, nil
 }
 
 // letters sets aside for a person what an event leaves open. They come before

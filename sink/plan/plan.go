@@ -52,7 +52,7 @@ func Expect(state canonical.Event, system canonical.System, last effect.Effect) 
 	if last.External == "" || (known && base.At.AsOf >= last.At.UnixMicro()) {
 		return x
 	}
-	if x.External == "" {
+	if gone, known := state.Record(system, last.External); x.External == "" && !(known && gone.Gone) {
 		// Also after a write that came to nothing the record is there, and must
 		// not be made a second time because the merge is late.
 		x.External = last.External

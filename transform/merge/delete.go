@@ -26,6 +26,7 @@ func (m *merger) absent() (canonical.Event, Outcome) {
 	m.next.Changes = nil
 	base := m.base
 	base.Gone, base.At, base.Inactive, base.Writing = true, m.seen.At, false, nil
+	base.Removed = m.other && m.seen.Via == observation.Writeback
 	m.setBase(base)
 	all := cloneMap(m.old.Links)
 	left := slices.DeleteFunc(slices.Clone(all[m.seen.System]), func(x canonical.ExternalID) bool { return x == m.seen.External })
@@ -35,6 +36,13 @@ func (m *merger) absent() (canonical.Event, Outcome) {
 		all[m.seen.System] = left
 	}
 	m.next.Links = all
+	if m.seen.ParentRemoved && !m.other {
+		// It went with a record that nobody misses, and is made again under the
+		// contact's other one.
+		m.setOther(base)
+		delete(m.next.Sync.Base, m.seen.System) // setBase has made the map anew
+		return m.publish()
+	}
 	if len(left) > 0 {
 		// The person is still there: another record is the primary one now.
 		if !m.other {

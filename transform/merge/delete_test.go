@@ -2,12 +2,15 @@ package merge_test
 
 import (
 	"testing"
+	"time"
 
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/causeway-sync/causeway/internal/mapping"
 	"github.com/causeway-sync/causeway/schemas/canonical"
+	"github.com/causeway-sync/causeway/schemas/effect"
 	"github.com/causeway-sync/causeway/schemas/observation"
+	"github.com/causeway-sync/causeway/sink/plan"
 	"github.com/causeway-sync/causeway/transform/merge"
 )
 
@@ -92,6 +95,32 @@ func TestDeletes(t *testing.T) {
 				t.Errorf("in the end deleted %t, links %v", l.state.Deleted(), l.state.Links)
 			}
 		})
+	}
+}
+
+// TestAnItemOfARemovedDuplicate went with a record that we took away: it is
+// made again under the contact's other one, and a late sight doesn't stop that.
+func TestAnItemOfARemovedDuplicate(t *testing.T) {
+	l := live(t, canonical.KindTask, nil)
+	late := l.shows(canonical.GHL)
+	seen := l.gone(canonical.GHL)
+	seen.ParentGone, seen.ParentRemoved = true, true
+	if op := l.see(seen); op != canonical.OpObserved || l.state.Deleted() || len(l.state.Links[canonical.GHL]) != 0 {
+		t.Fatalf("got %s, deleted %t, links %v", op, l.state.Deleted(), l.state.Links)
+	}
+	p := plan.For(l.state, canonical.GHL, lens, plan.Expect(l.state, canonical.GHL, effect.Effect{State: effect.Done, External: "ghl", At: time.UnixMicro(1)}), true, nil)
+	if !p.Create || p.Fields["title"] != "Ada" {
+		t.Errorf("the plan is %+v", p)
+	}
+	late.At = canonical.Read{AsOf: 1, Seq: 99}
+	if _, out := merge.Apply(l.state, late, l.policy); out.Op != "" {
+		t.Errorf("a late sight: %s", out.Op)
+	}
+	again := l.shows(canonical.GHL)
+	again.External = "ghl-2"
+	again.Via = observation.Writeback
+	if l.see(again); len(l.state.Links[canonical.GHL]) != 1 || l.state.Sync.Base[canonical.GHL].External != "ghl-2" {
+		t.Errorf("made again: links %v", l.state.Links)
 	}
 }
 

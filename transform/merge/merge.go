@@ -47,6 +47,9 @@ type Seen struct {
 	// knows; ParentGone says of an absence that the contact is gone with it.
 	Contact    canonical.CanonicalID
 	ParentGone bool
+	// ParentRemoved says of an absence that it was we who took away the contact's
+	// record on which the record hung, because the contact has another.
+	ParentRemoved bool
 	// Wrote and Atomic are a writeback's; see [observation.Observation].
 	Wrote  map[string]string
 	Atomic bool
@@ -143,15 +146,12 @@ type merger struct {
 // primary one, and another takes its place when that is gone.
 func (m *merger) find() {
 	primary, there := m.old.Sync.Base[m.seen.System]
-	switch {
-	case !there:
-		return
-	case primary.External == m.seen.External, m.seen.Via == observation.Intent && m.seen.External == "" && !(m.seen.Creates && !primary.Gone):
+	if there && (primary.External == m.seen.External || m.seen.Via == observation.Intent && m.seen.External == "" && !(m.seen.Creates && !primary.Gone)) {
 		m.base, m.known = primary, true
 		return
 	}
 	m.base, m.known = m.old.Sync.Others[m.seen.System][m.seen.External]
-	m.other = !primary.Gone || m.seen.Absent
+	m.other = there && (!primary.Gone || m.seen.Absent)
 }
 
 // spare reports whether the system has another record of the person.
@@ -677,9 +677,11 @@ func (m *merger) finish() (canonical.Event, Outcome) {
 	}
 	if old, there := m.old.Sync.Base[m.seen.System]; there && !m.other && old.External != m.seen.External {
 		m.setOther(old) // gone, and another record takes its place
-		m.dropOther(m.seen.External)
 		m.next.Sync.Writing = cloneMap(m.next.Sync.Writing)
 		delete(m.next.Sync.Writing, m.seen.System)
+	}
+	if _, was := m.old.Sync.Others[m.seen.System][m.seen.External]; was && !m.other {
+		m.dropOther(m.seen.External)
 	}
 	m.setBase(m.newBase)
 	links := m.old.Links[m.seen.System]

@@ -266,6 +266,27 @@ func TestAnAddressMoves(t *testing.T) {
 	}
 }
 
+// TestAnItemGoesWithADuplicate: the sink deletes the second record of a
+// person, and the system takes a task along. That is nobody's delete.
+func TestAnItemGoesWithADuplicate(t *testing.T) {
+	h := newHouse(t)
+	h.person("g1", person{"ada@example.org", "Ada", "Bern"})
+	h.person("g2", person{"ada@example.org", "Ada", "Thun"})
+	h.see(task(canonical.GHL, "t2", "g2", "Call"))
+	h.settled()
+	h.see(observation.Observation{System: canonical.GHL, Kind: canonical.KindContact, ExternalID: "g2", Via: observation.Writeback, Entity: contactID("g1"), Absent: true})
+	h.settled()
+	h.see(observation.Observation{System: canonical.GHL, Kind: canonical.KindTask, ExternalID: "t2", Parent: "g2", Absent: true})
+	h.settled()
+	if e := contacts(t, h.Conn)[contactID("g1")]; len(e.Links[canonical.GHL]) != 1 || e.Contact.Deleted {
+		t.Errorf("the contact: %+v, links %v", e.Contact, e.Links)
+	}
+	e := h.tasks()[canonical.NewID(guild, canonical.KindTask, canonical.GHL, "t2")]
+	if _, known := e.Sync.Base[canonical.GHL]; known || len(e.Links) != 0 || e.Deleted() || e.ContactID() != contactID("g1") {
+		t.Errorf("the task: %+v, links %v, deleted %t", e.Sync, e.Links, e.Deleted())
+	}
+}
+
 // TestUnmergeOfNothing is a dead letter that says why.
 func TestUnmergeOfNothing(t *testing.T) {
 	h := newHouse(t)

@@ -268,6 +268,9 @@ func (v *Resolver) find(ctx context.Context, r Record) (id, other canonical.Cano
 			who = state.ID()
 		}
 		x, was := v.linked.Get(string(r.System) + "." + string(who))
+		if gone, known := state.Record(r.System, x); known && gone.Gone {
+			was = false
+		}
 		elsewhere := was && x != r.External || ok && linkedElsewhere(state, r)
 		switch {
 		case ok && !key.holds(state):

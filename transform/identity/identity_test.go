@@ -251,6 +251,17 @@ func TestTheSamePerson(t *testing.T) {
 			t.Errorf("got %s with %s; the first is %s", b, w.with, a.ID)
 		}
 	})
+	t.Run("a record that was deleted and made again is no second one", func(t *testing.T) {
+		w := setup(t)
+		a := w.see(record(canonical.GHL, "g1", ada))
+		s := w.states[a]
+		s.Links = nil
+		s.Sync.Base = map[canonical.System]canonical.Base{canonical.GHL: {External: "g1", Gone: true}}
+		w.states[a] = s
+		if got := w.see(record(canonical.GHL, "g2", ada)); got != a || w.with != "" {
+			t.Errorf("got %s with %q, want %s", got, w.with, a)
+		}
+	})
 	t.Run("keys that meet later", func(t *testing.T) {
 		w := setup(t)
 		a := w.see(record(canonical.GHL, "g1", ada))

@@ -80,10 +80,10 @@ func mergedAway(gone, kept canonical.Event, rules *mapping.Policy) bool {
 	return false
 }
 
-// together reports whether both have a record in one system.
+// together reports whether both have, or had, a record in one system.
 func together(a, b canonical.Event) bool {
-	for s := range a.Links {
-		if len(a.Links[s]) > 0 && len(b.Links[s]) > 0 {
+	for s, base := range a.Sync.Base {
+		if base.External != "" && b.Sync.Base[s].External != "" {
 			return true
 		}
 	}

@@ -412,6 +412,7 @@ func TestCompare(t *testing.T) {
 		{name: "the beginning of a first name", a: with("first_name", "Jonathan"), b: with("first_name", "jon"), want: merge.Same},
 		{name: "another first name in the same system", a: ada, b: with("first_name", "Bruno"), want: merge.Doubtful},
 		{name: "another first name in the other system", a: ada, b: with("first_name", "Bruno"), at: canonical.Novi, want: merge.Same},
+		{name: "another first name, of somebody who was deleted there", a: ada, b: with("first_name", "Bruno"), changeB: gone, want: merge.Doubtful},
 		{name: "the same number and name, one without an address", a: ada, b: with("email", ""), want: merge.Same},
 		{name: "the same number and name, with another address", a: ada, b: with("email", "b@example.org"), want: merge.Strangers},
 		{name: "the same number and name, with another address, after a delete", a: ada, b: with("email", "b@example.org"), changeB: gone, want: merge.Same},

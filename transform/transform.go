@@ -213,7 +213,7 @@ func (d *dispatcher) prepare(ctx context.Context, m *bus.Delivery) (job, error) 
 		j.id, j.with = o.Entity, newJoint(o.Entity, o.Contact)
 		return j, nil
 	case observation.Wake, observation.Keep:
-		j.id = o.Entity
+		j.id, j.by = d.resolver.Follow(o.Entity)
 		return j, nil
 	case observation.Writeback:
 		d.resolver.Creating(o.Tenant, o.Kind, o.System, "", o.Entity)

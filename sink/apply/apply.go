@@ -116,8 +116,17 @@ type Config struct {
 // Controller keeps one tenant's records at one destination as they ought to
 // be.
 type Controller struct {
-	cfg Config
-	mu  sync.Mutex // guards Rand
+	cfg  Config
+	mu   sync.Mutex // guards Rand and told
+	told map[string]told
+}
+
+// told is the last that the transform was told of a record and has to speak
+// about before anything else is written to it. A restart forgets it; then it
+// is told once more.
+type told struct {
+	seq    uint64 // on RAW
+	record string // what was seen, or "" if it was something else
 }
 
 // New returns a Controller.
@@ -134,7 +143,7 @@ func New(cfg Config) *Controller {
 	if cfg.Gate == nil {
 		cfg.Gate = hold.New(hold.Config{Bus: cfg.Bus, Clock: cfg.Clock, Logger: cfg.Logger, Tenant: cfg.Tenant, Limit: cfg.Policy.Hold()})
 	}
-	return &Controller{cfg: cfg}
+	return &Controller{cfg: cfg, told: map[string]told{}}
 }
 
 // Run works until ctx is done, then finishes what it has begun.
@@ -168,6 +177,8 @@ type task struct {
 	last      effect.Effect
 	effectSeq uint64
 	count     int
+	heard     told // what the transform has spoken about since
+	waits     bool // for the transform
 }
 
 func (c *Controller) handle(ctx context.Context, m bus.Stored, count int) error {
@@ -176,6 +187,10 @@ func (c *Controller) handle(ctx context.Context, m bus.Stored, count int) error 
 		return bus.Terminate(err)
 	}
 	t := &task{Controller: c, kind: subject.Kind, id: canonical.CanonicalID(subject.ID), count: count}
+	if err := t.listen(ctx); err != nil {
+		return err
+	}
+	defer t.forget()
 	var known bool
 	if t.state, known, err = c.load(ctx, t.kind, t.id); err != nil || !known {
 		return err // not known: erased since
@@ -204,6 +219,52 @@ func (t *task) look(ctx context.Context) (err error) {
 		t.effectSeq = effects.Seq
 	}
 	return t.run(ctx)
+}
+
+// listen returns an error until the transform has spoken about what it was
+// told last.
+func (t *task) listen(ctx context.Context) error {
+	t.mu.Lock()
+	last, told := t.told[t.effectSubject()]
+	t.mu.Unlock()
+	if !told {
+		return nil
+	}
+	passed, err := t.cfg.Bus.Passed(ctx, streams.Transform(), last.seq)
+	if err != nil {
+		return err
+	}
+	if !passed {
+		return t.wait()
+	}
+	t.heard = last
+	return nil
+}
+
+// tell notes that nothing is to be written before the transform has merged
+// what has been published as seq, and returns the error that says so.
+func (t *task) tell(seq uint64, record string) error {
+	t.mu.Lock()
+	t.told[t.effectSubject()] = told{seq: seq, record: record}
+	t.mu.Unlock()
+	t.waits = true
+	return t.wait()
+}
+
+// forget ends the waiting, unless it has begun anew.
+func (t *task) forget() {
+	if t.waits {
+		return
+	}
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	delete(t.told, t.effectSubject())
+}
+
+// wait is longer each time, since a transform with much to do may take minutes
+// and the number of deliveries is bounded.
+func (t *task) wait() error {
+	return bus.Later(errors.New("waiting for the merge of what was seen"), min(100*time.Millisecond<<min(t.count, 10), 15*time.Second))
 }
 
 // load returns an entity's last state.
@@ -260,14 +321,14 @@ func (t *task) run(ctx context.Context) error {
 		}
 	case effect.Done:
 		// A crash may have come between the outcome and its writebacks.
-		if t.count > 1 && !t.merged() {
-			if err := t.publishWritebacks(ctx, t.last.Writebacks); err != nil {
+		if t.count > 1 && !t.merged() && t.heard.seq == 0 {
+			seq, err := t.publishWritebacks(ctx, t.last.Writebacks)
+			if err != nil {
 				return err
 			}
-		}
-		if _, known := t.state.Sync.Base[t.cfg.System]; !known && t.state.MergedInto == "" && t.count < 20 && len(t.last.Writebacks) > 0 && len(t.last.Wrote)+len(t.last.TagsAdded) == 0 {
-			// What the record shows was read, and isn't merged yet.
-			return bus.Later(errors.New("waiting for the merge of what was looked up"), 150*time.Millisecond)
+			if len(t.last.Wrote)+len(t.last.TagsAdded)+len(t.last.TagsRemoved) == 0 && seq > 0 && t.state.MergedInto == "" {
+				return t.tell(seq, "") // it was looked up, and there is nothing to go by before it is merged
+			}
 		}
 	}
 	if t.state.MergedInto != "" {
@@ -303,8 +364,14 @@ func (t *task) run(ctx context.Context) error {
 // once all that was written before has been merged: the sink remembers one
 // write only.
 func (t *task) duplicate(ctx context.Context, p plan.Plan, x plan.Expected) error {
-	if t.last.State == effect.Done && !t.merged() && t.count < 20 {
-		return bus.Later(errors.New("waiting for the merge of what was written"), 150*time.Millisecond)
+	if t.last.State == effect.Done && !t.merged() && t.heard.seq == 0 {
+		seq, err := t.publishWritebacks(ctx, t.last.Writebacks)
+		if err != nil {
+			return err
+		}
+		if seq > 0 {
+			return t.tell(seq, "")
+		}
 	}
 	if !p.Delete {
 		return t.update(ctx, p, x)
@@ -327,7 +394,7 @@ func (t *task) duplicate(ctx context.Context, p plan.Plan, x plan.Expected) erro
 		if !shown.Inactive {
 			return t.remove(ctx, p)
 		}
-		err = t.publish(ctx, o)
+		_, err = t.publish(ctx, o)
 	}
 	if err != nil {
 		return err
@@ -401,10 +468,11 @@ func (t *task) recover(ctx context.Context) (done bool, err error) {
 	// What the record shows is known by reading it, so nothing is overlaid.
 	wrote := written(out.Wrote, out.TagsAdded, out.TagsRemoved)
 	out.Wrote, out.TagsAdded, out.TagsRemoved = nil, nil, nil
-	if err := t.finish(ctx, out, []Reading{r}, wrote); err != nil {
+	seq, err := t.finish(ctx, out, []Reading{r}, wrote)
+	if err != nil {
 		return false, err
 	}
-	return true, bus.Later(errors.New("waiting for the merge of what was looked up"), 150*time.Millisecond)
+	return true, t.tell(seq, "")
 }
 
 func (t *task) create(ctx context.Context, p plan.Plan) error {
@@ -418,7 +486,8 @@ func (t *task) create(ctx context.Context, p plan.Plan) error {
 	wrote := written(p.Fields, p.AddTags, p.RemoveTags)
 	readings, err := t.cfg.Destination.Create(ctx, t.state, t.parent, p)
 	if err == nil {
-		return t.finish(ctx, out, readings, wrote)
+		_, err = t.finish(ctx, out, readings, wrote)
+		return err
 	}
 	var api *apierr.Error
 	if errors.As(err, &api) && api.Class == apierr.Duplicate && api.ExistingID != "" {
@@ -428,10 +497,13 @@ func (t *task) create(ctx context.Context, p plan.Plan) error {
 }
 
 // adopt links a record that was there already instead of making a second
-// one. The transform has the last word: a record that another entity is
-// linked to becomes a dead letter there, and here after some tries.
+// one. The transform has the last word: a record that it doesn't link belongs
+// to another entity.
 func (t *task) adopt(ctx context.Context, out effect.Effect, existing canonical.ExternalID, cause error) error {
-	if t.count >= 8 {
+	if t.heard.record == string(existing) {
+		if _, err := t.finish(ctx, failed(out, cause.Error()), nil, nil); err != nil {
+			return err
+		}
 		return bus.Terminate(fmt.Errorf("create %s %s: the record that is there belongs to another entity: %w", t.cfg.System, t.kind, cause))
 	}
 	r, err := t.cfg.Destination.Read(ctx, t.ref(existing))
@@ -439,11 +511,16 @@ func (t *task) adopt(ctx context.Context, out effect.Effect, existing canonical.
 		return t.fail(ctx, out, nil, nil, err)
 	}
 	r.Atomic = false
-	out.State, out.Reason = effect.Failed, "another record stands in its place"
-	if err := t.finish(ctx, out, []Reading{r}, nil); err != nil {
+	seq, err := t.finish(ctx, failed(out, "another record stands in its place"), []Reading{r}, nil)
+	if err != nil {
 		return err
 	}
-	return bus.Later(errors.New("waiting for the merge of the record that is adopted"), 200*time.Millisecond)
+	return t.tell(seq, string(existing))
+}
+
+func failed(e effect.Effect, reason string) effect.Effect {
+	e.State, e.Reason = effect.Failed, reason
+	return e
 }
 
 func (t *task) update(ctx context.Context, p plan.Plan, x plan.Expected) error {
@@ -470,8 +547,7 @@ func (t *task) update(ctx context.Context, p plan.Plan, x plan.Expected) error {
 		readings, err = t.cfg.Destination.Update(ctx, t.state, t.ref(p.External), p, now)
 	}
 	if apierr.ClassOf(err) == apierr.Gone {
-		out.State, out.Reason = effect.Failed, "the record is gone"
-		if err := t.finish(ctx, out, readings, wrote); err != nil {
+		if _, err := t.finish(ctx, failed(out, "the record is gone"), readings, wrote); err != nil {
 			return err
 		}
 		return t.gone(ctx, p.External)
@@ -479,7 +555,8 @@ func (t *task) update(ctx context.Context, p plan.Plan, x plan.Expected) error {
 	if err != nil {
 		return t.fail(ctx, out, readings, wrote, err)
 	}
-	return t.finish(ctx, out, readings, wrote)
+	_, err = t.finish(ctx, out, readings, wrote)
+	return err
 }
 
 // admitted reports whether the delete of a record may be sent. Every delete
@@ -519,23 +596,25 @@ func (t *task) removed(ctx context.Context, e effect.Effect) error {
 	if err := t.record(ctx, e); err != nil {
 		return err
 	}
-	return t.publishWritebacks(ctx, e.Writebacks)
+	_, err = t.publishWritebacks(ctx, e.Writebacks)
+	return err
 }
 
 // moved reports whether somebody has changed the record: then the merge has
-// to speak first. After some rounds it has had its say, and the difference is
-// one that it does not take for a change.
+// to speak first. What it has spoken about is a difference that it does not
+// take for a change.
 func (t *task) moved(x plan.Expected, now Reading) bool {
 	shown, err := t.cfg.Lens.Show(t.observed(now, observation.Fetch))
-	return err == nil && plan.Moved(t.kind, t.cfg.Lens, x, shown) && t.count <= 6
+	return err == nil && plan.Moved(t.kind, t.cfg.Lens, x, shown) && t.heard.record != string(now.Record)
 }
 
 // yield writes nothing, tells the transform what it saw, and waits for it.
 func (t *task) yield(ctx context.Context, out effect.Effect, now Reading) error {
-	if err := t.publish(ctx, t.observed(now, observation.Fetch)); err != nil {
+	seq, err := t.publish(ctx, t.observed(now, observation.Fetch))
+	if err != nil {
 		return err
 	}
-	out.State, out.Reason = effect.Failed, "the record has moved; nothing was written"
+	out = failed(out, "the record has moved; nothing was written")
 	out.Wrote, out.TagsAdded, out.TagsRemoved = nil, nil, nil
 	if err := t.record(ctx, out); err != nil {
 		return err
@@ -543,7 +622,7 @@ func (t *task) yield(ctx context.Context, out effect.Effect, now Reading) error 
 	if err := t.announce(ctx, plan.Plan{External: out.External}); err != nil {
 		return err
 	}
-	return bus.Later(errors.New("the record has moved; waiting for the merge"), 100*time.Millisecond)
+	return t.tell(seq, string(now.Record))
 }
 
 // fresh reports whether what is known of the record is young enough to write
@@ -596,7 +675,8 @@ func (t *task) announce(ctx context.Context, p plan.Plan) error {
 	if p.Create {
 		o.Creates, o.Parent = true, t.parent
 	}
-	return t.publish(ctx, o)
+	_, err := t.publish(ctx, o)
+	return err
 }
 
 // record publishes e as the entity's effect, if it is still ours to say.
@@ -619,8 +699,9 @@ func (t *task) record(ctx context.Context, e effect.Effect) error {
 	return nil
 }
 
-// finish records the outcome, and then tells the transform what was seen.
-func (t *task) finish(ctx context.Context, e effect.Effect, readings []Reading, wrote map[string]string) error {
+// finish records the outcome, and then tells the transform what was seen. seq
+// is that of the last writeback, 0 if there is none.
+func (t *task) finish(ctx context.Context, e effect.Effect, readings []Reading, wrote map[string]string) (seq uint64, err error) {
 	if e.State == effect.Intent {
 		e.State = effect.Done
 	}
@@ -629,7 +710,7 @@ func (t *task) finish(ctx context.Context, e effect.Effect, readings []Reading, 
 		o.Entity, o.Atomic, o.Wrote = t.id, r.Atomic, wrote
 		body, err := o.Encode()
 		if err != nil {
-			return bus.Terminate(err)
+			return 0, bus.Terminate(err)
 		}
 		e.Writebacks = append(e.Writebacks, body)
 		if i == 0 || r.ReadBegan.After(e.At) {
@@ -640,12 +721,12 @@ func (t *task) finish(ctx context.Context, e effect.Effect, readings []Reading, 
 		}
 	}
 	if err := t.record(ctx, e); err != nil {
-		return err
+		return 0, err
 	}
-	if err := t.publishWritebacks(ctx, e.Writebacks); err != nil || e.State != effect.Failed {
-		return err
+	if seq, err = t.publishWritebacks(ctx, e.Writebacks); err != nil || e.State != effect.Failed {
+		return seq, err
 	}
-	return t.announce(ctx, plan.Plan{External: e.External}) // nothing is being written any more
+	return seq, t.announce(ctx, plan.Plan{External: e.External}) // nothing is being written any more
 }
 
 // fail records why a write did not come about, and what was done of it.
@@ -654,7 +735,7 @@ func (t *task) fail(ctx context.Context, e effect.Effect, readings []Reading, wr
 	if apierr.ClassOf(cause) == apierr.Ambiguous {
 		e.State = effect.Ambiguous
 	}
-	if err := t.finish(ctx, e, readings, wrote); err != nil {
+	if _, err := t.finish(ctx, e, readings, wrote); err != nil {
 		return err
 	}
 	return t.verdict(cause)
@@ -662,10 +743,11 @@ func (t *task) fail(ctx context.Context, e effect.Effect, readings []Reading, wr
 
 // gone tells the transform that the record is not there.
 func (t *task) gone(ctx context.Context, id canonical.ExternalID) error {
-	return t.publish(ctx, observation.Observation{
+	_, err := t.publish(ctx, observation.Observation{
 		System: t.cfg.System, Tenant: t.cfg.Tenant, Kind: t.kind, ExternalID: id, Parent: t.parent,
 		Via: observation.Fetch, ReadBegan: t.cfg.Clock.Now(), Absent: true,
 	})
+	return err
 }
 
 func (t *task) observed(r Reading, via observation.Via) observation.Observation {
@@ -675,32 +757,37 @@ func (t *task) observed(r Reading, via observation.Via) observation.Observation 
 	}
 }
 
-func (t *task) publish(ctx context.Context, o observation.Observation) error {
+func (t *task) publish(ctx context.Context, o observation.Observation) (uint64, error) {
 	body, err := o.Encode()
 	if err != nil {
-		return bus.Terminate(err)
+		return 0, bus.Terminate(err)
 	}
 	return t.publishRaw(ctx, o, body)
 }
 
-func (t *task) publishRaw(ctx context.Context, o observation.Observation, body []byte) error {
-	if _, err := t.cfg.Bus.Publish(ctx, bus.Message{Subject: streams.Raw(o), ID: o.Key(), Data: body}); err != nil {
-		return fmt.Errorf("publish %s of entity %s: %w", o.Via, t.id, err)
+// publishRaw returns the sequence that o has on RAW, also if it is there
+// already.
+func (t *task) publishRaw(ctx context.Context, o observation.Observation, body []byte) (uint64, error) {
+	ack, err := t.cfg.Bus.Publish(ctx, bus.Message{Subject: streams.Raw(o), ID: o.Key(), Data: body})
+	if err != nil {
+		return 0, fmt.Errorf("publish %s of entity %s: %w", o.Via, t.id, err)
 	}
-	return nil
+	return ack.Seq, nil
 }
 
-func (t *task) publishWritebacks(ctx context.Context, bodies [][]byte) error {
+func (t *task) publishWritebacks(ctx context.Context, bodies [][]byte) (last uint64, err error) {
 	for _, body := range bodies {
 		o, err := observation.Decode(body)
 		if err != nil {
-			return bus.Terminate(err)
+			return 0, bus.Terminate(err)
 		}
-		if err := t.publishRaw(ctx, o, body); err != nil {
-			return err
+		seq, err := t.publishRaw(ctx, o, body)
+		if err != nil {
+			return 0, err
 		}
+		last = max(last, seq)
 	}
-	return nil
+	return last, nil
 }
 
 // verdict turns an API error into what the bus is to do about the message.

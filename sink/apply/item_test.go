@@ -114,6 +114,9 @@ func newDesk(t *testing.T, policy *mapping.Policy) *desk {
 		task:    canonical.NewEvent(canonical.KindTask, canonical.NewID(tenant, canonical.KindTask, canonical.GHL, "t1"))}
 	d.task.SetField("title", "Renewal call")
 	d.task.SetContactID(d.contact.ID())
+	if err := d.EnsureConsumer(t.Context(), streams.Transform()); err != nil {
+		t.Fatal(err)
+	}
 	bustest.Go(t, apply.New(apply.Config{Bus: d.Conn, Clock: clock.System{}, Rand: rand.New(rand.NewPCG(1, 1)), Logger: zerolog.Nop(),
 		System: canonical.Novi, Tenant: tenant, Lens: mapping.Association("US"), Destination: d.shelf, Policy: policy}).Run)
 	return d
@@ -121,6 +124,15 @@ func newDesk(t *testing.T, policy *mapping.Policy) *desk {
 
 // says publishes e's next version and waits until the sink has done with it.
 func (d *desk) says(e *canonical.Event) {
+	d.t.Helper()
+	seq := d.publish(e)
+	bustest.Until(d.t, func() bool {
+		c, err := d.JetStream().Consumer(d.t.Context(), streams.CANONICAL, streams.Sink(canonical.Novi, tenant).Durable)
+		return err == nil && c.CachedInfo().AckFloor.Stream >= seq
+	})
+}
+
+func (d *desk) publish(e *canonical.Event) uint64 {
 	d.t.Helper()
 	e.Version++
 	data, err := json.Marshal(e)
@@ -131,9 +143,16 @@ func (d *desk) says(e *canonical.Event) {
 	if err != nil {
 		d.t.Fatal(err)
 	}
+	return ack.Seq
+}
+
+// delivered waits until the sink was handed events so many times beyond that
+// of the contact.
+func (d *desk) delivered(times uint64) {
+	d.t.Helper()
 	bustest.Until(d.t, func() bool {
 		c, err := d.JetStream().Consumer(d.t.Context(), streams.CANONICAL, streams.Sink(canonical.Novi, tenant).Durable)
-		return err == nil && c.CachedInfo().AckFloor.Stream >= ack.Seq
+		return err == nil && c.CachedInfo().Delivered.Consumer > times
 	})
 }
 
@@ -299,14 +318,56 @@ func TestLostCreateOfAnItem(t *testing.T) {
 	d.after = once("create", broken(apierr.Ambiguous))
 	d.contact = linked(d.contact, "m1", "")
 	d.says(&d.contact)
-	d.says(&d.task)
-	// The merge of what was looked up never comes, and still there is no second
-	// create.
+	d.publish(&d.task)
+	bustest.Until(t, func() bool {
+		m, err := d.Last(t.Context(), streams.EFFECTS, streams.Effect(canonical.Novi, tenant, canonical.KindTask, d.task.ID()))
+		var e effect.Effect
+		return err == nil && json.Unmarshal(m.Data, &e) == nil && e.State == effect.Done
+	})
+	// The merge of what was looked up doesn't come, and there is no second create.
+	d.delivered(4)
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	if len(d.items) != 1 || d.calls[0] != "create {task m1 a1}" {
 		t.Errorf("%d items after %q", len(d.items), d.calls)
 	}
+}
+
+// TestSlowTransform: until the transform has spoken about what it was told,
+// nothing is tried again, and nothing is given up.
+func TestSlowTransform(t *testing.T) {
+	settled := func(t *testing.T, d *desk, effects int, calls ...string) {
+		t.Helper()
+		d.delivered(4)
+		if n := len(bustest.All(t, d.Conn, streams.EFFECTS)); n != effects {
+			t.Errorf("%d effects, want %d", n, effects)
+		}
+		if dead := bustest.All(t, d.Conn, streams.DEAD); len(dead) > 0 {
+			t.Errorf("a dead letter: %s", dead[0].Data)
+		}
+		d.did(calls...)
+	}
+	t.Run("another record stands in its place", func(t *testing.T) {
+		d := newDesk(t, nil)
+		d.contact = linked(d.contact, "m1", "")
+		d.says(&d.contact)
+		d.items["a0"] = apply.Ref{Kind: canonical.KindTask, Parent: "m1", ID: "a0"}
+		d.after = func(string) error {
+			return &apierr.Error{System: "novi", Op: "create", Class: apierr.Duplicate, ExistingID: "a0"}
+		}
+		d.publish(&d.task)
+		settled(t, d, 2, "create {task m1 a2}")
+	})
+	t.Run("the record has moved", func(t *testing.T) {
+		d := newDesk(t, nil)
+		d.contact = linked(d.contact, "m1", "")
+		d.says(&d.contact)
+		d.items["a1"], d.title["a1"] = apply.Ref{Kind: canonical.KindTask, Parent: "m1", ID: "a1"}, "Somebody's call"
+		d.task = linked(d.task, "a1", "m1")
+		d.task.SetField("title", "Second call")
+		d.publish(&d.task)
+		settled(t, d, 2)
+	})
 }
 
 func TestUpdateOfAnItemThatIsGone(t *testing.T) {

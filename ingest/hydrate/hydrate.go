@@ -74,7 +74,15 @@ const (
 	remembered = 1 << 16
 	// maxLocates is how often the contact of a deleted item is looked for.
 	maxLocates = 5
+	// maxUnlocated is how often that of another one is: almost half a minute, in
+	// which every index catches up. One that was made and deleted, and of whose
+	// delete nobody told, is never found.
+	maxUnlocated = 7
 )
+
+// errUnlocated says that the search doesn't show an item whose contact nobody
+// knows.
+var errUnlocated = errors.New("its contact is not found")
 
 type hydrator struct {
 	Config
@@ -143,9 +151,9 @@ func (h *hydrator) handle(ctx context.Context, m bus.Stored, count int) error {
 		o, err = h.fetch(ctx, fetcher, notice)
 	}
 	switch {
-	case errors.Is(err, ErrDeleted) && count >= maxLocates:
-		h.Logger.Warn().Str("system", string(s.System)).Str("tenant", string(s.Tenant)).Str("kind", string(s.Kind)).Str("id", s.ID).
-			Msg("said to be deleted, and nobody knows whose it was; left to the sweep")
+	case errors.Is(err, ErrDeleted) && count >= maxLocates, errors.Is(err, errUnlocated) && count >= maxUnlocated:
+		h.Logger.Warn().Str("system", string(s.System)).Str("tenant", string(s.Tenant)).Str("kind", string(s.Kind)).Str("id", s.ID).Err(err).
+			Msg("not found, and most likely deleted; left to the sweep")
 		return nil
 	case err != nil:
 		return verdict(h.Config, s, err, count)
@@ -215,7 +223,7 @@ func (h *hydrator) item(ctx context.Context, fetcher Fetcher, notice observation
 		return observation.Observation{}, err
 	}
 	if notice.Parent == "" {
-		return observation.Observation{}, errors.New("its contact is not found")
+		return observation.Observation{}, errUnlocated
 	}
 	return h.fetch(ctx, fetcher, notice)
 }
@@ -261,7 +269,7 @@ func (h *hydrator) itemsOf(ctx context.Context, lister ItemLister, fetcher Fetch
 // Nothing but an answer that will never change ends as a dead letter.
 func verdict(cfg Config, s streams.Parsed, err error, count int) error {
 	err = fmt.Errorf("fetch %s %s: %w", s.System, s.Kind, err)
-	if errors.Is(err, ErrDeleted) {
+	if errors.Is(err, ErrDeleted) || errors.Is(err, errUnlocated) {
 		return bus.Later(err, min(200*time.Millisecond<<count, 30*time.Second))
 	}
 	var api *apierr.Error

@@ -290,6 +290,7 @@ func TestWhoseItemItIs(t *testing.T) {
 		{"deleted, it was seen before", place{delete: true}, "c1", "", "c1", true},
 		{"deleted, the index is behind", place{index: ids{"t1": "c1"}, delete: true}, "c1", "", "c1", true},
 		{"deleted, nobody knows whose", place{delete: true}, "", "", "", false},
+		{"made and deleted, and nobody told", place{}, "", "", "", false},
 	}
 	for i := range tests {
 		tt := &tests[i]

@@ -270,7 +270,11 @@ func (w *World) judgeItem(v *Verdict, kind canonical.Kind, number string, ghl, n
 		if len(standing) > 1 {
 			v.Conflicts++
 		}
-		if len(standing) > 0 && !slices.Contains(standing, a) && !slices.Contains(standing, b) {
+		switch {
+		case len(standing) == 0, slices.Contains(standing, a), slices.Contains(standing, b):
+		case overwritten(history[f], standing):
+			v.Overwritten++
+		default:
 			v.LostChanges++
 			v.problem("%s %s: %s was last made %q by people, and is %q in ghl and %q in novi; its history: %s", kind, number, f, standing, a, b, tell(history[f]))
 		}
@@ -286,15 +290,17 @@ func (w *World) itemHistories(kind canonical.Kind) (map[string]map[string][]step
 		parent string
 		at     time.Time
 		human  bool
+		unseen bool
 		gone   bool
 		fields map[string]any
 	}
 	var all []change
+	unseen := w.unseen()
 	for _, e := range w.GHL.Ledger() {
 		if e.Kind != string(kind) {
 			continue
 		}
-		c := change{canonical.GHL, e.RecordID, e.ContactID, e.At, e.Actor == ghlsim.ActorHuman, e.Op == ghlsim.OpDelete, map[string]any{}}
+		c := change{canonical.GHL, e.RecordID, e.ContactID, e.At, e.Actor == ghlsim.ActorHuman, false, e.Op == ghlsim.OpDelete, map[string]any{}}
 		for _, f := range e.Changes {
 			c.fields[f.Field] = f.To
 		}
@@ -304,7 +310,7 @@ func (w *World) itemHistories(kind canonical.Kind) (map[string]map[string][]step
 		if e.Kind != novisim.KindActivity {
 			continue
 		}
-		c := change{canonical.Novi, e.RecordID, e.MemberID, e.At, e.Actor == novisim.ActorHuman, e.Op == novisim.OpDelete, map[string]any{}}
+		c := change{canonical.Novi, e.RecordID, e.MemberID, e.At, e.Actor == novisim.ActorHuman, unseen[e.Seq], e.Op == novisim.OpDelete, map[string]any{}}
 		for _, f := range e.Changes {
 			c.fields[f.Field] = f.To
 		}
@@ -336,7 +342,7 @@ func (w *World) itemHistories(kind canonical.Kind) (map[string]map[string][]step
 			histories[n] = map[string][]step{}
 		}
 		for f, value := range difference(looks[c.record], now) {
-			histories[n][f] = append(histories[n][f], step{c.system, c.human, value, c.at})
+			histories[n][f] = append(histories[n][f], step{c.system, c.human, value, c.at, c.unseen})
 		}
 		looks[c.record] = now
 	}

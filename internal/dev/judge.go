@@ -97,6 +97,7 @@ type entry struct {
 	record  string
 	at      time.Time
 	human   bool
+	unseen  bool              // it is a person's at Novi, and overwritten before the API had shown it
 	changes map[string]string // by field, the value it took
 }
 
@@ -151,6 +152,7 @@ func (w *World) noviEntries() ([]entry, error) {
 	}
 	states := map[string]*state{}
 	var out []entry
+	unseen := w.unseen()
 	for _, e := range w.Novi.Ledger() {
 		if e.Kind != novisim.KindMember {
 			continue
@@ -181,10 +183,32 @@ func (w *World) noviEntries() ([]entry, error) {
 		if err != nil {
 			return nil, fmt.Errorf("ledger of novi: %w", err)
 		}
-		out = append(out, entry{system: canonical.Novi, record: e.MemberID, at: e.At, human: e.Actor == "human", changes: difference(s.look, now)})
+		out = append(out, entry{system: canonical.Novi, record: e.MemberID, at: e.At, human: e.Actor == "human", unseen: unseen[e.Seq], changes: difference(s.look, now)})
 		s.look = now
 	}
 	return out, nil
+}
+
+// unseen returns the entries of Novi's ledger that are a person's and came
+// between the last time that the API showed the record and a PUT, which
+// replaced the whole of it. No client can know of them: Novi has no version
+// check, no history, and its notices say only which record.
+func (w *World) unseen() map[int64]bool {
+	out := map[int64]bool{}
+	pending := map[string][]int64{} // by record, the people's entries since the last write through the API
+	for _, e := range w.Novi.Ledger() {
+		if e.Actor == novisim.ActorHuman {
+			pending[e.RecordID] = append(pending[e.RecordID], e.Seq)
+			continue
+		}
+		for _, seq := range pending[e.RecordID] {
+			if e.Op == novisim.OpUpdate && e.Actor == novisim.ActorAPI && seq > e.ReadAt {
+				out[seq] = true
+			}
+		}
+		delete(pending, e.RecordID)
+	}
+	return out
 }
 
 func difference(from, to look) map[string]string {
@@ -209,6 +233,9 @@ type Verdict struct {
 	Converged   bool
 	Duplicates  int
 	LostChanges int
+	// Overwritten are the fields that are not as a person made them at Novi in
+	// the instant between our read of the record and our PUT; see [World.unseen].
+	Overwritten int
 	// Conflicts are the fields that two people changed without having seen the
 	// other's value, so that only one of the two could stay.
 	Conflicts int
@@ -337,7 +364,7 @@ func (w *World) judgeEdits(v *Verdict, who map[string]string, ghl, novi map[stri
 		for f, value := range e.changes {
 			if compared(f) && who[e.record] != "" {
 				k := key{who[e.record], f}
-				histories[k] = append(histories[k], step{e.system, e.human, value, e.at})
+				histories[k] = append(histories[k], step{e.system, e.human, value, e.at, e.unseen})
 			}
 		}
 	}
@@ -361,7 +388,11 @@ func (w *World) judgeEdits(v *Verdict, who map[string]string, ghl, novi map[stri
 			v.Conflicts++
 		}
 		now := final[k.person]
-		if !slices.Contains(standing, now[0][k.field]) && !slices.Contains(standing, now[1][k.field]) {
+		switch shown := slices.Contains(standing, now[0][k.field]) || slices.Contains(standing, now[1][k.field]); {
+		case shown:
+		case overwritten(histories[k], standing):
+			v.Overwritten++
+		default:
 			v.LostChanges++
 			v.problem("%s: %s was last made %q by people, and is %q in ghl and %q in novi; its history: %s", k.person, k.field, standing, now[0][k.field], now[1][k.field], tell(histories[k]))
 		}
@@ -375,6 +406,17 @@ type step struct {
 	human  bool
 	value  string
 	at     time.Time
+	unseen bool
+}
+
+// overwritten reports whether each of the values was given unseen.
+func overwritten(history []step, values []string) bool {
+	for _, v := range values {
+		if !slices.ContainsFunc(history, func(s step) bool { return s.human && s.unseen && s.value == v }) {
+			return false
+		}
+	}
+	return true
 }
 
 // tell says a history in words, its last eight steps.

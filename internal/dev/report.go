@@ -29,13 +29,17 @@ type Report struct {
 	HTTP429         int    `json:"http_429"`
 	DurationMS      int64  `json:"duration_ms"`
 	// Beyond what was asked for:
-	Seed       int64    `json:"seed"`
-	Conflicts  int      `json:"conflicts"`
-	Merges     int      `json:"merges"` // entities that were folded into others
-	NoopWrites int      `json:"noop_writes"`
-	Limits     int      `json:"limits"` // what the systems' call limits were multiplied by
-	Faults     Faults   `json:"faults,omitempty"`
-	Problems   []string `json:"problems,omitempty"`
+	Seed      int64 `json:"seed"`
+	Conflicts int   `json:"conflicts"`
+	Merges    int   `json:"merges"` // entities that were folded into others
+	// Overwritten counts what Novi's API gives no means to keep: fields that a
+	// person changed between our read of the record and our PUT. It is no lost
+	// change, which we could have known of.
+	Overwritten int      `json:"overwritten_by_put"`
+	NoopWrites  int      `json:"noop_writes"`
+	Limits      int      `json:"limits"` // what the systems' call limits were multiplied by
+	Faults      Faults   `json:"faults,omitempty"`
+	Problems    []string `json:"problems,omitempty"`
 	// Kinds are what the canonical events say, by kind.
 	Kinds map[canonical.Kind]*KindReport `json:"kinds"`
 }
@@ -147,7 +151,7 @@ func (w *World) report(ctx context.Context, c *bus.Conn, before int) (Report, er
 	if err != nil {
 		return Report{}, err
 	}
-	r := Report{Seed: w.Seed, Converged: v.Converged, Contacts: v.Contacts, Items: v.Items, Duplicates: v.Duplicates, LostChanges: v.LostChanges,
+	r := Report{Seed: w.Seed, Converged: v.Converged, Contacts: v.Contacts, Items: v.Items, Duplicates: v.Duplicates, LostChanges: v.LostChanges, Overwritten: v.Overwritten,
 		Conflicts: v.Conflicts, NoopWrites: v.NoopWrites, Problems: v.Problems, EchoWrites: w.apiWrites() - before}
 	g, n := w.GHL.Stats(), w.Novi.Stats()
 	r.Reads, r.Writes, r.HTTP429 = Calls{g.Reads, n.Reads}, Calls{g.Writes, n.Writes}, g.HTTP429+n.HTTP429

@@ -27,7 +27,7 @@ var (
 	jobs     = flag.Int("jobs", 2, "how many seeds are played at a time")
 	binary   = flag.String("causeway", "", "the program to play them with; it is built if there is none")
 	keep     = flag.String("keep", "", "a directory for the reports, and for configuration, streams and logs of what is not good")
-	campaign = flag.String("play", "--contacts 500 --changes 2000 --faults --limits 100 --pace 10ms --poll 1s", "further flags of causeway dev")
+	campaign = flag.String("play", "--contacts 500 --changes 2000 --faults --limits 100 --pace 10ms --poll 2s", "further flags of causeway dev")
 )
 
 // TestCampaign plays `causeway dev --exit` with one seed after the other. It
@@ -63,8 +63,8 @@ func TestCampaign(t *testing.T) {
 				line = fmt.Sprintf("seed %d: BAD", seed)
 				t.Errorf("seed %d is not good: %v %q", seed, err, r.Problems)
 			}
-			fmt.Printf("%s: %d people, %d items, %d changes, %d events, %d writes; %d duplicates, %d echo writes, %d lost changes, %d dead letters; %d conflicts, %d merges; %s\n",
-				line, r.Contacts, r.Items, r.Changes, r.CanonicalEvents, r.Writes.GHL+r.Writes.Novi, r.Duplicates, r.EchoWrites, r.LostChanges, r.Dead, r.Conflicts, r.Merges,
+			fmt.Printf("%s: %d people, %d items, %d changes, %d events, %d writes; %d duplicates, %d echo writes, %d lost changes, %d overwritten by a PUT, %d dead letters; %d conflicts, %d merges; %s\n",
+				line, r.Contacts, r.Items, r.Changes, r.CanonicalEvents, r.Writes.GHL+r.Writes.Novi, r.Duplicates, r.EchoWrites, r.LostChanges, r.Overwritten, r.Dead, r.Conflicts, r.Merges,
 				time.Duration(r.DurationMS)*time.Millisecond)
 			return nil
 		})
@@ -84,10 +84,11 @@ func TestCampaign(t *testing.T) {
 		sum.Duplicates += r.Duplicates
 		sum.EchoWrites += r.EchoWrites
 		sum.LostChanges += r.LostChanges
+		sum.Overwritten += r.Overwritten
 		sum.Dead += r.Dead
 	}
-	fmt.Printf("%d of %d seeds are good: %d people, %d items, %d changes, %d events; %d duplicates, %d echo writes, %d lost changes, %d dead letters; %d conflicts, %d merges; %s\n",
-		len(list)-bad, len(list), sum.Contacts, sum.Items, sum.Changes, sum.CanonicalEvents, sum.Duplicates, sum.EchoWrites, sum.LostChanges, sum.Dead, sum.Conflicts, sum.Merges,
+	fmt.Printf("%d of %d seeds are good: %d people, %d items, %d changes, %d events; %d duplicates, %d echo writes, %d lost changes, %d overwritten by a PUT, %d dead letters; %d conflicts, %d merges; %s\n",
+		len(list)-bad, len(list), sum.Contacts, sum.Items, sum.Changes, sum.CanonicalEvents, sum.Duplicates, sum.EchoWrites, sum.LostChanges, sum.Overwritten, sum.Dead, sum.Conflicts, sum.Merges,
 		time.Since(began).Round(time.Second))
 }
 

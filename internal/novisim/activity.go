@@ -284,7 +284,10 @@ func (s *Server) listActivities(w http.ResponseWriter, r *http.Request, _ []byte
 			found = append(found, a)
 		}
 	}
-	paged(w, r, found, func(a *activity) any { return s.renderActivity(a) })
+	paged(w, r, found, func(a *activity) any {
+		s.shown[a.id] = s.seq
+		return s.renderActivity(a)
+	})
 }
 
 // bounds reads the days from and to of a query, "" meaning none; a day that is
@@ -324,6 +327,7 @@ func (s *Server) getActivity(w http.ResponseWriter, r *http.Request, _ []byte) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if a := s.activities[r.PathValue("id")]; a != nil {
+		s.shown[a.id] = s.seq
 		reply(w, http.StatusOK, s.renderActivity(a))
 		return
 	}

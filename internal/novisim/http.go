@@ -274,6 +274,7 @@ func (s *Server) page(want map[string]string, since time.Time, offset, size int)
 		}
 		if total >= offset && len(results) < size {
 			results = append(results, s.render(m))
+			s.shown[m.id] = s.seq
 		}
 		total++
 	}
@@ -298,6 +299,7 @@ func (s *Server) get(w http.ResponseWriter, r *http.Request, _ []byte) {
 		message(w, http.StatusNotFound, "Not found.")
 		return
 	}
+	s.shown[m.id] = s.seq
 	reply(w, http.StatusOK, s.render(m))
 }
 

@@ -61,6 +61,9 @@ type LedgerEntry struct {
 	RecordID string        `json:"recordId"` // of the member or the activity
 	MemberID string        `json:"memberId"` // of the member, or of the one that the activity sits on
 	Changes  []FieldChange `json:"changes,omitempty"`
+	// ReadAt is, of a write through the API, the Seq of the newest entry when
+	// the API last showed the record: what lies between was never seen.
+	ReadAt int64 `json:"readAt,omitempty"`
 }
 
 // Member is a member as the API shows it.
@@ -130,6 +133,7 @@ type Server struct {
 	keys          []string
 	hidden        map[string][]string // by key; replaced, not changed
 	ledger        []LedgerEntry
+	shown         map[string]int64 // by record, the seq when the API last showed it
 	seq           int64
 	stats         Stats
 	faults        Faults
@@ -161,7 +165,7 @@ func (s *Server) clear() {
 	s.activities, s.timeline, s.types = map[string]*activity{}, nil, s.conf.ActivityTypes
 	s.webhooks, s.seats, s.rosterAt = nil, nil, map[string]time.Time{}
 	s.membership, s.changes, s.registrations = nil, 0, nil
-	s.ledger, s.seq, s.stats, s.faults = nil, 0, Stats{}, Faults{}
+	s.ledger, s.shown, s.seq, s.stats, s.faults = nil, map[string]int64{}, 0, Stats{}, Faults{}
 	s.hits, s.today = nil, 0
 }
 
@@ -389,6 +393,9 @@ func difference(before, after map[string]any) []FieldChange {
 func (s *Server) record(e LedgerEntry) {
 	s.seq++
 	e.Seq, e.At = s.seq, s.conf.Now()
+	if e.Actor == ActorAPI {
+		e.ReadAt = s.shown[e.RecordID]
+	}
 	s.ledger = append(s.ledger, e)
 }
 

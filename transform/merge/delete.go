@@ -113,9 +113,13 @@ func (m *merger) addTag(tag string) {
 }
 
 // revive makes a tombstone live again whose record is there after all: its
-// system had said that it was gone, and a later read shows it, or another.
+// system had said that it was gone, and a later read shows it, or another. So
+// does a contact that a system shows for the first time: whoever made it there
+// did not delete it. One that we made is to go with the tombstone.
 func (m *merger) revive() {
-	if primary := m.old.Sync.Base[m.seen.System]; m.old.Deleted() && (m.base.Gone || primary.Gone && !m.other) {
+	primary, shown := m.old.Sync.Base[m.seen.System]
+	appeared := !shown && m.next.Kind() == canonical.KindContact && m.seen.Via != observation.Writeback && m.seen.Shown.Ref != m.old.ID()
+	if m.old.Deleted() && (m.base.Gone || primary.Gone && !m.other || appeared) {
 		m.setDeleted(false)
 	}
 }

@@ -153,6 +153,26 @@ func TestTombstone(t *testing.T) {
 			t.Errorf("got %s, deleted %t", op, l.state.Deleted())
 		}
 	})
+	t.Run("a contact that a system shows for the first time does", func(t *testing.T) {
+		for _, tt := range []struct {
+			name string
+			ours bool
+			via  observation.Via
+			live bool
+		}{{"a person made it", false, observation.Fetch, true}, {"we made it", true, observation.Fetch, false}, {"we have just made it", false, observation.Writeback, false}} {
+			l := &lifetime{t: t, state: canonical.NewEvent(canonical.KindContact, "e"), policy: merge.Policy{Lens: lens}}
+			l.see(l.shows(canonical.Novi))
+			l.see(l.gone(canonical.Novi))
+			seen := l.shows(canonical.GHL)
+			if seen.Via = tt.via; tt.ours {
+				seen.Shown.Ref = "e"
+			}
+			l.see(seen)
+			if l.state.Deleted() == tt.live {
+				t.Errorf("%s: deleted is %t", tt.name, l.state.Deleted())
+			}
+		}
+	})
 	t.Run("a member that was made inactive is as good as gone", func(t *testing.T) {
 		l := live(t, canonical.KindContact, all)
 		l.see(l.gone(canonical.GHL))

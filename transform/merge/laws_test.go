@@ -38,6 +38,7 @@ type run struct {
 	given   map[string]bool // elements of lists
 	taken   map[string]bool // those that somebody took out again
 	lifted  bool            // somebody lifted an opt-out in GHL
+	deleted []canonical.System
 }
 
 func newRun(t *rapid.T) *run {
@@ -48,7 +49,12 @@ func newRun(t *rapid.T) *run {
 			l.Bindings[i].Authority = rapid.SampledFrom([]mapping.Authority{mapping.Newest, mapping.ByGHL, mapping.ByNovi, mapping.Longest, mapping.Union}).Draw(t, "authority of "+b.Field)
 		}
 	}
-	policy := merge.Policy{Lens: &l, Skew: time.Duration(rapid.SampledFrom([]int{0, 2}).Draw(t, "tolerance")) * time.Minute}
+	policy := merge.Policy{Lens: &l, Skew: time.Duration(rapid.SampledFrom([]int{0, 2}).Draw(t, "tolerance")) * time.Minute,
+		Rules: &mapping.Policy{Deletes: map[mapping.Flow]mapping.Delete{}}}
+	for _, s := range systems {
+		action := rapid.SampledFrom([]mapping.DeleteAction{mapping.Unlink, mapping.Propagate, mapping.TagRecord}).Draw(t, "a delete in "+string(s))
+		policy.Rules.Deletes[mapping.Flow{Kind: canonical.KindContact, System: s}] = mapping.Delete{Action: action, Tag: "left " + string(s)}
+	}
 	touched := tags
 	if rapid.Bool().Draw(t, "derives tags") {
 		touched = append(slices.Clone(tags), derived[0])
@@ -82,8 +88,30 @@ func newRun(t *rapid.T) *run {
 
 func (r *run) tick() { r.now += rapid.Int64Range(1, minute/2).Draw(r.t, "time") }
 
+// delete is a person's delete. At most one side's is deleted: what no system
+// shows any more is a tombstone, and nothing else is left to compare.
+func (r *run) delete(s canonical.System) {
+	base, known := r.state.Sync.Base[s]
+	if _, linked := r.state.Sync.Base[s.Other()]; !linked {
+		return
+	}
+	// What somebody changed and deleted before it was seen is gone with it.
+	for _, f := range r.fields {
+		known = known && base.Fields[f] == r.side[s].fields[f]
+	}
+	if !known || !slices.Equal(base.Tags, r.side[s].tags) || len(r.deleted) > 0 || rapid.IntRange(0, 3).Draw(r.t, "really") > 0 {
+		return
+	}
+	r.tick()
+	r.deleted = append(r.deleted, s)
+	r.remove(s)
+}
+
 // edit is a person's change of one field or tag.
 func (r *run) edit(s canonical.System) {
+	if !r.side[s].there() {
+		return
+	}
 	r.tick()
 	base, known := r.state.Sync.Base[s]
 	quiet := rapid.IntRange(0, 9).Draw(r.t, "quiet") == 0 // some changes don't touch the modified time
@@ -133,6 +161,9 @@ func (r *run) edit(s canonical.System) {
 // churn is a tool that adds a tag and removes it again, seen each time.
 func (r *run) churn(s canonical.System) {
 	tag := rapid.SampledFrom(r.tags).Draw(r.t, "tag")
+	if !r.side[s].there() {
+		return
+	}
 	for range rapid.IntRange(2, 7).Draw(r.t, "times") {
 		r.now++
 		if base, known := r.state.Sync.Base[s]; known && slices.Contains(base.Tags, tag) != r.has(s, tag) {
@@ -182,6 +213,8 @@ func TestLaws(t *testing.T) {
 		t.Repeat(map[string]func(*rapid.T){
 			"edit in ghl":     func(*rapid.T) { r.edit(canonical.GHL) },
 			"edit in novi":    func(*rapid.T) { r.edit(canonical.Novi) },
+			"delete in ghl":   func(*rapid.T) { r.delete(canonical.GHL) },
+			"delete in novi":  func(*rapid.T) { r.delete(canonical.Novi) },
 			"churn in ghl":    func(*rapid.T) { r.churn(canonical.GHL) },
 			"churn in novi":   func(*rapid.T) { r.churn(canonical.Novi) },
 			"observe ghl":     func(*rapid.T) { r.sight(canonical.GHL) },
@@ -214,6 +247,11 @@ func (r *run) settleOrFail() {
 
 // check holds the end of a run against the laws.
 func (r *run) check(writesBefore int) {
+	for _, s := range r.deleted {
+		if !r.checkDelete(s) {
+			return // nothing is left
+		}
+	}
 	if what, ok := r.same(); !ok {
 		r.t.Errorf("%s differs: %v in ghl, %v in novi, %v is canonical", what, r.side[canonical.GHL], r.side[canonical.Novi], r.state.Contact)
 	}
@@ -256,6 +294,30 @@ func (r *run) check(writesBefore int) {
 	if r.writes > r.edits+4 {
 		r.t.Errorf("%d writes for %d edits", r.writes, r.edits)
 	}
+}
+
+// checkDelete holds what became of the other record against the policy, and
+// reports whether it is there still.
+func (r *run) checkDelete(s canonical.System) (there bool) {
+	rule := r.policy.Rules.Delete(canonical.KindContact, s)
+	there = r.side[s.Other()].there()
+	propagated := rule.Action == mapping.Propagate
+	if r.state.Deleted() != propagated || there == propagated {
+		r.t.Errorf("%s after a delete in %s: deleted is %t, the other record is there: %t", rule.Action, s, r.state.Deleted(), there)
+	}
+	if !r.state.Sync.Base[s].Gone || len(r.state.Links[s]) > 0 {
+		r.t.Errorf("a delete in %s: the links are %v", s, r.state.Links)
+	}
+	if tagged := r.has(s.Other(), rule.Tag); there && tagged != (rule.Action == mapping.TagRecord) {
+		r.t.Errorf("%s after a delete in %s: the other record has the tags %v", rule.Action, s, r.side[s.Other()].tags)
+	}
+	told := slices.ContainsFunc(r.versions, func(e canonical.Event) bool {
+		return slices.ContainsFunc(e.Changes, func(c canonical.Change) bool { return c.Field == "deleted" && c.To == "true" && c.Origin == s })
+	})
+	if told != propagated {
+		r.t.Errorf("%s after a delete in %s: an event speaks of it: %t", rule.Action, s, told)
+	}
+	return there
 }
 
 func (r *run) checkField(f string, decided map[string]bool, held bool) {

@@ -25,12 +25,16 @@ type tester interface {
 	Fatalf(format string, args ...any)
 }
 
-// record is what one system shows of the person.
+// record is what one system shows of the person, or of an item.
 type record struct {
 	fields   map[string]string
 	tags     []string // sorted
-	modified int64
+	modified int64    // 0 where the system doesn't say
+	missing  bool     // nobody has made it yet
+	gone     bool     // it was deleted
 }
+
+func (r record) there() bool { return !r.missing && !r.gone }
 
 // world is two systems as small states, sights of them on their way in any
 // order, the real merge, and a sink that writes what the real plan says.
@@ -43,10 +47,14 @@ type world struct {
 	// spell is how a system stores what it is told.
 	spell func(s canonical.System, field, value string) string
 
-	now    int64
-	skew   map[canonical.System]int64 // of the system's clock
-	side   map[canonical.System]record
-	last   map[canonical.System]effect.Effect
+	now  int64
+	skew map[canonical.System]int64 // of the system's clock
+	side map[canonical.System]record
+	last map[canonical.System]effect.Effect
+	// linked says where the contact of an item is known, contactGone where it
+	// was deleted.
+	linked, contactGone map[canonical.System]bool
+
 	flight []merge.Seen
 	seq    uint64
 	state  canonical.Event
@@ -56,11 +64,13 @@ type world struct {
 	fighting []string
 	writes   int
 	edits    int
+	creates  int
 }
 
 func newWorld(t tester, policy merge.Policy, fields, tags []string) *world {
 	w := &world{t: t, policy: policy, fields: fields, tags: tags, now: 1_000_000_000, skew: map[canonical.System]int64{},
-		side: map[canonical.System]record{}, last: map[canonical.System]effect.Effect{}}
+		side: map[canonical.System]record{}, last: map[canonical.System]effect.Effect{},
+		linked: map[canonical.System]bool{}, contactGone: map[canonical.System]bool{}}
 	w.state.Contact.ID = canonical.NewID(tenant, canonical.KindContact, canonical.GHL, "g1")
 	for _, s := range systems {
 		w.side[s] = record{fields: map[string]string{}, modified: w.now}
@@ -73,6 +83,7 @@ func newWorld(t tester, policy merge.Policy, fields, tags []string) *world {
 func (w *world) fork() *world {
 	f := *w
 	f.side, f.last = maps.Clone(w.side), maps.Clone(w.last)
+	f.linked, f.contactGone = maps.Clone(w.linked), maps.Clone(w.contactGone)
 	f.flight, f.versions, f.past = slices.Clone(w.flight), slices.Clip(w.versions), slices.Clip(w.past)
 	return &f
 }
@@ -101,9 +112,16 @@ func (w *world) tag(s canonical.System, tag string, present, quiet bool) {
 	w.touch(s, r, quiet)
 }
 
+// remove is a person's delete.
+func (w *world) remove(s canonical.System) {
+	r := w.side[s]
+	r.gone = true
+	w.touch(s, r, true)
+}
+
 func (w *world) touch(s canonical.System, r record, quiet bool) {
 	w.edits++
-	if !quiet {
+	if !quiet && w.state.Kind() == canonical.KindContact {
 		r.modified = max(r.modified+1, w.now+w.skew[s])
 	}
 	w.side[s] = r
@@ -113,7 +131,15 @@ func external(s canonical.System) canonical.ExternalID { return canonical.Extern
 
 func (w *world) look(s canonical.System, via observation.Via) merge.Seen {
 	r := w.side[s]
-	shown := mapping.Shown{Fields: make(map[string]string, len(w.fields)), Tagged: true, Grouped: true, Tags: r.tags}
+	if r.gone {
+		return merge.Seen{System: s, External: external(s), Via: via, Absent: true, ParentGone: w.contactGone[s], At: canonical.Read{AsOf: w.now}}
+	}
+	shown := mapping.Shown{Fields: make(map[string]string, len(w.fields))}
+	if w.state.Kind() == canonical.KindContact {
+		shown.Tagged, shown.Grouped, shown.Tags = true, true, r.tags
+	} else {
+		shown.Parent = "p-" + external(s)
+	}
 	for _, f := range w.fields {
 		shown.Fields[f] = r.fields[f] // covered, though it be empty
 	}
@@ -122,6 +148,9 @@ func (w *world) look(s canonical.System, via observation.Via) merge.Seen {
 
 // observe sends a sight of the system on its way.
 func (w *world) observe(s canonical.System) {
+	if w.side[s].missing {
+		return
+	}
 	w.flight = append(w.flight, w.look(s, observation.Fetch))
 }
 
@@ -136,6 +165,9 @@ func (w *world) deliver(i int, doubled bool) {
 
 // merge merges seen, and holds the laws that hold at every step.
 func (w *world) merge(seen merge.Seen) merge.Outcome {
+	if w.linked[seen.System] && !seen.Absent {
+		seen.Contact = "c"
+	}
 	// The sink's own come again as redeliveries only; a sight may be published
 	// twice.
 	if w.seq++; seen.At.Seq == 0 || seen.Via == observation.Fetch {
@@ -167,15 +199,18 @@ func (w *world) merge(seen merge.Seen) merge.Outcome {
 // write does what the sink does: it reads first, and if the record is not what
 // is known of it, it lets the merge speak. It reports whether it wrote.
 func (w *world) write(s canonical.System) bool {
-	if _, known := w.state.Sync.Base[s]; !known {
+	kind := w.state.Kind()
+	item := kind != canonical.KindContact
+	if _, known := w.state.Sync.Base[s]; !known && !item || item && (w.state.ContactID() == "" || !w.linked[s] || w.contactGone[s]) {
 		return false
 	}
 	x := plan.Expect(w.state, s, w.last[s])
-	p := plan.For(w.state, s, w.policy.Lens, x, false, nil)
-	if p.Empty() {
+	p := plan.For(w.state, s, w.policy.Lens, x, item, w.policy.Rules)
+	switch {
+	case p.Empty():
 		return false
-	}
-	if plan.Moved(canonical.KindContact, w.policy.Lens, x, w.look(s, observation.Fetch).Shown) {
+	case p.Delete, p.Create:
+	case w.side[s].gone, plan.Moved(kind, w.policy.Lens, x, w.look(s, observation.Fetch).Shown):
 		w.observe(s)
 		return false
 	}
@@ -187,8 +222,20 @@ func (w *world) write(s canonical.System) bool {
 		}
 		i++
 	}
-	wrote := maps.Clone(p.Fields)
 	r := w.side[s]
+	w.writes++
+	if p.Delete {
+		r.gone = true
+		w.side[s] = r
+		w.last[s] = effect.Effect{System: s, State: effect.Done, External: external(s), Delete: true, At: time.UnixMicro(w.now)}
+		w.flight = append(w.flight, w.look(s, observation.Writeback))
+		return true
+	}
+	if p.Create {
+		w.creates++
+		r.missing = false
+	}
+	wrote := maps.Clone(p.Fields)
 	r.fields = maps.Clone(r.fields)
 	for f, v := range p.Fields {
 		if r.fields[f] = v; w.spell != nil {
@@ -206,11 +253,12 @@ func (w *world) write(s canonical.System) bool {
 	}
 	w.merge(merge.Seen{System: s, Via: observation.Intent, Wrote: wrote, At: canonical.Read{AsOf: w.now}})
 	w.now++
-	r.modified = max(r.modified+1, w.now+w.skew[s])
+	if !item {
+		r.modified = max(r.modified+1, w.now+w.skew[s])
+	}
 	w.side[s] = r
 	w.last[s] = effect.Effect{System: s, State: effect.Done, External: external(s), Wrote: p.Fields, TagsAdded: p.AddTags, TagsRemoved: p.RemoveTags,
 		At: time.UnixMicro(w.now)}
-	w.writes++
 	w.now++
 	back := w.look(s, observation.Writeback)
 	back.Wrote, back.Atomic = wrote, true
@@ -237,16 +285,19 @@ func (w *world) settle() bool {
 }
 
 // same reports whether both systems show what is canonical, or names what
-// differs.
+// differs. A record that is not there shows nothing.
 func (w *world) same() (string, bool) {
-	ghl, novi := w.side[canonical.GHL], w.side[canonical.Novi]
-	for _, f := range w.fields {
-		if v := w.state.Contact.Field(f); ghl.fields[f] != v || novi.fields[f] != v {
-			return f, false
+	for _, s := range systems {
+		r := w.side[s]
+		if !r.there() {
+			continue
 		}
-	}
-	for s, shown := range map[canonical.System][]string{canonical.GHL: ghl.tags, canonical.Novi: novi.tags} {
-		if !slices.Equal(shown, w.policy.Lens.Project(w.state.Contact, s, false).Tags) {
+		for _, f := range w.fields {
+			if !w.policy.Lens.Same(w.state.Kind(), f, r.fields[f], w.state.Field(f)) {
+				return f, false
+			}
+		}
+		if !slices.Equal(r.tags, w.policy.Lens.Project(w.state.Contact, s, false).Tags) {
 			return "tags", false
 		}
 	}

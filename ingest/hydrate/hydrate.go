@@ -241,7 +241,7 @@ func (h *hydrator) itemsOf(ctx context.Context, lister ItemLister, fetcher Fetch
 	}
 	for i := range items {
 		items[i].System, items[i].Tenant, items[i].Via = contact.System, contact.Tenant, observation.Fetch
-		if _, err := rawlog.Publish(ctx, h.Bus, items[i]); err != nil {
+		if _, _, err := rawlog.Publish(ctx, h.Bus, items[i], 0); err != nil {
 			return err
 		}
 	}
@@ -254,7 +254,7 @@ func (h *hydrator) itemsOf(ctx context.Context, lister ItemLister, fetcher Fetch
 		if err != nil {
 			return err
 		}
-		if _, err := rawlog.Publish(ctx, h.Bus, now); err != nil {
+		if _, _, err := rawlog.Publish(ctx, h.Bus, now, 0); err != nil {
 			return err
 		}
 	}

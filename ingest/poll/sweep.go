@@ -68,7 +68,7 @@ const (
 type known struct {
 	about   observation.Observation // without its record
 	sum     uint64                  // of the row that showed it last
-	seq     uint64                  // of the last thing that RAW held of it then
+	shown   uint64                  // of the last thing that RAW held of it then, if that showed just this
 	sweep   int                     // the last that has shown it
 	missed  int                     // complete sweeps since
 	counted int                     // the last of these
@@ -272,13 +272,15 @@ func (s *sweeper) page(ctx context.Context) error {
 	}
 	for _, o := range page.Observations {
 		key, sum := itemKey{o.Kind, o.ExternalID}, maphash.Bytes(s.seed, o.Record)
-		seq, err := s.row(ctx, o, page.Partial, s.items[key], sum)
+		shown, seq, err := s.row(ctx, o, page.Partial, s.items[key], sum)
 		if err != nil {
 			return err
 		}
-		about := o
-		about.Record = nil
-		s.items[key] = known{about: about, sum: sum, seq: seq, sweep: s.sweep}
+		k := known{about: o, sum: sum, sweep: s.sweep}
+		if k.about.Record = nil; shown {
+			k.shown = seq
+		}
+		s.items[key] = k
 	}
 	s.p.Cursor = page.Next
 	return nil
@@ -288,31 +290,31 @@ func (s *sweeper) page(ctx context.Context) error {
 // only that there may be something new: the record was so some time ago, and
 // might be taken for older than what we know. So it is fetched. seq is that of
 // the last thing that RAW holds of the record.
-func (s *sweeper) row(ctx context.Context, o observation.Observation, lagging bool, was known, sum uint64) (uint64, error) {
+func (s *sweeper) row(ctx context.Context, o observation.Observation, lagging bool, was known, sum uint64) (shown bool, seq uint64, err error) {
 	if !lagging {
-		return s.publish(ctx, o)
+		return s.publish(ctx, o, was.shown)
 	}
 	o.System, o.Tenant = s.System, s.Tenant
-	shown, seq, err := rawlog.Shows(ctx, s.Bus, o)
-	if err != nil || shown || was.sum == sum && was.seq == seq && seq != 0 {
-		return seq, err
+	shown, seq, err = rawlog.Shows(ctx, s.Bus, o, was.shown)
+	if err != nil || shown || was.sum == sum && was.shown == seq && seq != 0 {
+		return shown, seq, err
 	}
 	if err := s.keep(ctx, lease); err != nil {
-		return 0, err
+		return false, 0, err
 	}
 	fetched, err := s.Sweeper.Fetch(ctx, o)
 	switch {
 	case apierr.ClassOf(err) == apierr.Gone:
-		return seq, nil // its absence from the sweeps will tell
+		return false, seq, nil // its absence from the sweeps will tell
 	case err != nil:
-		return 0, fmt.Errorf("sweep %s %s: %w", s.System, s.Name, err)
+		return false, 0, fmt.Errorf("sweep %s %s: %w", s.System, s.Name, err)
 	}
-	return s.publish(ctx, fetched)
+	return s.publish(ctx, fetched, was.shown)
 }
 
-func (s *sweeper) publish(ctx context.Context, o observation.Observation) (uint64, error) {
+func (s *sweeper) publish(ctx context.Context, o observation.Observation, known uint64) (shown bool, seq uint64, err error) {
 	o.System, o.Tenant, o.Via = s.System, s.Tenant, observation.Poll
-	return rawlog.Publish(ctx, s.Bus, o)
+	return rawlog.Publish(ctx, s.Bus, o, known)
 }
 
 // missing asks for what two complete sweeps have not shown.
@@ -343,7 +345,7 @@ func (s *sweeper) missing(ctx context.Context) error {
 			s.Logger.Warn().Err(err).Str("system", string(s.System)).Str("tenant", string(s.Tenant)).Str("sweep", s.Name).Msg("a missing item could not be asked for")
 			continue
 		}
-		if _, err := s.publish(ctx, o); err != nil {
+		if _, _, err := s.publish(ctx, o, k.shown); err != nil {
 			return err
 		}
 		delete(s.items, key) // what is there and not in this part any more is another part's

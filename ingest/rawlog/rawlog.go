@@ -26,29 +26,50 @@ type Log interface {
 
 // Publish stores o, unless the last thing that RAW holds of its record shows
 // just the same. Where that was a notice, o is stored: somebody waits for it.
-// It returns the sequence of the last thing that RAW holds then.
-func Publish(ctx context.Context, log Log, o observation.Observation) (uint64, error) {
-	shown, seq, err := Shows(ctx, log, o)
-	if err != nil || shown {
-		return seq, err
+// It reports that, and the sequence of the last thing that RAW holds then.
+// known is one of which that has been reported before: it need not be looked
+// at as closely again.
+func Publish(ctx context.Context, log Log, o observation.Observation, known uint64) (shown bool, seq uint64, err error) {
+	if shown, seq, err = Shows(ctx, log, o, known); err != nil || shown {
+		return shown, seq, err
 	}
 	body, err := o.Encode()
 	if err != nil {
-		return 0, err
+		return false, 0, err
 	}
 	ack, err := log.Publish(ctx, bus.Message{Subject: streams.Raw(o), ID: o.Key(), Data: body})
 	if err != nil {
-		return 0, fmt.Errorf("publish %s %s: %w", o.System, o.Kind, err)
+		return false, 0, fmt.Errorf("publish %s %s: %w", o.System, o.Kind, err)
 	}
-	return ack.Seq, nil
+	return false, ack.Seq, nil
 }
 
 // Shows reports whether the last thing that RAW holds of o's record shows just
-// the same, and its sequence, 0 if there is none.
-func Shows(ctx context.Context, r bus.Reader, o observation.Observation) (bool, uint64, error) {
+// the same, and its sequence, 0 if there is none. What was read before
+// something that RAW held already does not show how the record is: it was
+// stored late, and nobody took it for news. known is as in [Publish].
+func Shows(ctx context.Context, r bus.Reader, o observation.Observation, known uint64) (shown bool, seq uint64, err error) {
 	last, seq, err := read(ctx, r, streams.RawOf(o))
-	return last != nil && shows(last.Via) && last.Absent == o.Absent && last.Parent == o.Parent && same(last.Record, o.Record), seq, err
+	if err != nil || last == nil || !shows(last.Via) || last.Absent != o.Absent || last.Parent != o.Parent || !same(last.Record, o.Record) {
+		return false, seq, err
+	}
+	if seq == known {
+		return true, seq, nil
+	}
+	for _, o.Via = range seen {
+		earlier, _, err := read(ctx, r, streams.Raw(o))
+		if err != nil {
+			return false, seq, err
+		}
+		if earlier != nil && earlier.ReadBegan.After(last.ReadBegan) {
+			return false, seq, nil
+		}
+	}
+	return true, seq, nil
 }
+
+// seen are the ways in which a record is seen.
+var seen = []observation.Via{observation.Fetch, observation.Poll, observation.Reconcile, observation.Writeback, observation.Backfill}
 
 // Last returns what RAW showed last of a record, nil if it holds nothing that
 // does.
@@ -65,7 +86,7 @@ func Last(ctx context.Context, r bus.Reader, of observation.Observation) (*obser
 func Parent(ctx context.Context, r bus.Reader, of observation.Observation) (canonical.ExternalID, error) {
 	var parent canonical.ExternalID
 	var newest uint64
-	for _, of.Via = range []observation.Via{observation.Fetch, observation.Poll, observation.Reconcile, observation.Writeback, observation.Backfill, observation.Notice} {
+	for _, of.Via = range append([]observation.Via{observation.Notice}, seen...) {
 		m, err := r.Last(ctx, streams.RAW, streams.Raw(of))
 		if errors.Is(err, bus.ErrNotFound) {
 			continue

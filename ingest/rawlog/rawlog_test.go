@@ -35,11 +35,43 @@ func TestPublish(t *testing.T) {
 		before := len(bustest.All(t, c, streams.RAW))
 		o := observation.Observation{System: canonical.GHL, Tenant: "a", Kind: canonical.KindTask, ExternalID: "t1", Via: s.via, Parent: s.parent,
 			ReadBegan: began.Add(time.Duration(i) * time.Second), Absent: s.record == "", Record: []byte(s.record)}
-		if _, err := rawlog.Publish(t.Context(), c, o); err != nil {
+		if _, _, err := rawlog.Publish(t.Context(), c, o, 0); err != nil {
 			t.Fatal(err)
 		}
 		if got := len(bustest.All(t, c, streams.RAW)) > before; got != s.stored {
 			t.Errorf("%s: stored %t, want %t", s.name, got, s.stored)
+		}
+	}
+}
+
+// TestStoredLate: a sight that was stored after a later one is not what the
+// record shows, though it came last.
+func TestStoredLate(t *testing.T) {
+	c, began := bustest.Start(t), time.Date(2026, 11, 1, 12, 0, 0, 0, time.UTC)
+	sight := func(via observation.Via, title string, second int) observation.Observation {
+		return observation.Observation{System: canonical.Novi, Tenant: "a", Kind: canonical.KindTask, ExternalID: "t1", Via: via,
+			ReadBegan: began.Add(time.Duration(second) * time.Second), Record: []byte(`{"Subject":"` + title + `"}`)}
+	}
+	var seq uint64
+	for _, o := range []observation.Observation{sight(observation.Writeback, "new", 2), sight(observation.Poll, "old", 1)} {
+		body, err := o.Encode()
+		if err != nil {
+			t.Fatal(err)
+		}
+		ack, err := c.Publish(t.Context(), bus.Message{Subject: streams.Raw(o), ID: o.Key(), Data: body})
+		if err != nil {
+			t.Fatal(err)
+		}
+		seq = ack.Seq
+	}
+	// Somebody makes it old again.
+	shown, stored, err := rawlog.Publish(t.Context(), c, sight(observation.Poll, "old", 3), 0)
+	if err != nil || shown || stored == seq {
+		t.Errorf("it is taken for known: %d, %v", stored, err)
+	}
+	for second, via := range []observation.Via{observation.Poll, observation.Fetch} {
+		if shown, again, err := rawlog.Publish(t.Context(), c, sight(via, "old", 4+second), 0); err != nil || !shown || again != stored {
+			t.Errorf("the same by %s is stored as %d, %v", via, again, err)
 		}
 	}
 }

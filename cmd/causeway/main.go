@@ -29,6 +29,7 @@ type cli struct {
 	Catalog   catalogCmd   `cmd:"" help:"List what can be heard from the two systems and done at them."`
 	Mapping   mappingCmd   `cmd:"" help:"Check and show where fields live at each system."`
 	Plan      planCmd      `cmd:"" help:"Show which API calls a changed mapping or policy would cause, without making one."`
+	Schema    schemaCmd    `cmd:"" help:"Print the JSON Schema of a configuration file, for editors."`
 	Init      initCmd      `cmd:"" help:"Write a first configuration into a directory."`
 	Version   versionCmd   `cmd:"" help:"Print the version."`
 	Broker    brokerCmd    `cmd:"" hidden:"" help:"Run a NATS server with JetStream (for dev --processes)."`

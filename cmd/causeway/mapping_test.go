@@ -170,6 +170,19 @@ func TestInit(t *testing.T) {
 	if err != nil || f.Tenants[0].Name != "example" {
 		t.Fatalf("what is filled in: %v", err)
 	}
+	// Editors find the schemas where the files say they are.
+	for _, f := range []string{path, file} {
+		text, err := os.ReadFile(f)
+		if err != nil {
+			t.Fatal(err)
+		}
+		line, _, _ := strings.Cut(string(text), "\n")
+		at, found := strings.CutPrefix(line, "# yaml-language-server: $schema=")
+		schema, err := os.ReadFile(filepath.Join(filepath.Dir(f), at))
+		if !found || err != nil || !strings.Contains(string(schema), "json-schema.org/draft/2020-12") {
+			t.Errorf("%s: %q, %v", f, line, err)
+		}
+	}
 	if err := initialize(&out, dir); err == nil || !strings.Contains(err.Error(), "is there already") {
 		t.Errorf("a second time: %v", err)
 	}

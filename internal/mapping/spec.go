@@ -458,6 +458,36 @@ func (f *FieldSpec) binding(kind canonical.Kind, name string, tables map[string]
 	return b, nil
 }
 
+// Converts are the converters that a field may have, of whatever kind.
+func Converts() []Convert {
+	all := slices.Clone(converts)
+	for _, c := range itemConverts {
+		if !slices.Contains(all, c) {
+			all = append(all, c)
+		}
+	}
+	return all
+}
+
+// Authorities are those that a field may have.
+func Authorities() []Authority { return slices.Clone(authorities) }
+
+// FieldsOf are the canonical fields of a kind that can be bound, but for a
+// contact's custom ones.
+func FieldsOf(kind canonical.Kind) []string {
+	fields := canonical.Fields(kind)
+	if kind == canonical.KindAppointment {
+		fields = append(fields, "summary")
+	}
+	return fields
+}
+
+// SpecSource is this file, from whose comments the schema of a mapping takes
+// its descriptions.
+//
+//go:embed spec.go
+var SpecSource string
+
 var (
 	converts     = []Convert{Text, Email, Phone, Date, Bool, Country, DND, Enum, Lookup, List, HTML}
 	itemConverts = []Convert{Text, Rich, Instant, User, Bool, Email, Phone, Date, Enum, Lookup, List, HTML}
@@ -504,7 +534,7 @@ func (b Binding) checkItem(kind canonical.Kind) error {
 	// What an appointment comes to in words can be written, and is no value of its own.
 	summary := kind == canonical.KindAppointment && b.Field == "summary"
 	switch {
-	case !summary && !slices.Contains(canonical.Fields(kind), b.Field):
+	case !slices.Contains(FieldsOf(kind), b.Field):
 		return fmt.Errorf("%q is no field of a canonical %s", b.Field, kind)
 	case b.GHL.Path == "" && b.Novi.Path == "":
 		return fmt.Errorf("it is bound to neither system")

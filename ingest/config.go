@@ -1,6 +1,7 @@
 package ingest
 
 import (
+	"context"
 	"fmt"
 	"net"
 	"os"
@@ -9,11 +10,13 @@ import (
 	"github.com/rs/zerolog"
 
 	"github.com/causeway-sync/causeway/ingest/ghl"
+	"github.com/causeway-sync/causeway/ingest/install"
 	"github.com/causeway-sync/causeway/ingest/novi"
 	"github.com/causeway-sync/causeway/internal/bus"
 	"github.com/causeway-sync/causeway/internal/clients"
 	"github.com/causeway-sync/causeway/internal/clock"
 	"github.com/causeway-sync/causeway/internal/config"
+	"github.com/causeway-sync/causeway/internal/ghlapi"
 )
 
 // FromFile returns what file says. instance names the process, to people. It opens the front door's listener, so
@@ -38,6 +41,9 @@ func FromFile(file *config.File, b bus.Bus, instance string, clk clock.Clock, lo
 		return Config{}, err
 	}
 	cfg.Close = maker.Close
+	if err := maker.UseTokens(context.Background(), b, logger); err != nil {
+		return Config{}, err
+	}
 	for _, t := range file.Tenants {
 		tenant := Tenant{Name: t.Name, Backfill: *t.Backfill, Workers: t.Workers, Lens: t.Lens(), MaxRepairs: t.MaxRepairs}
 		if tenant.GHL, err = maker.GHL(t); err != nil {
@@ -66,6 +72,13 @@ func FromFile(file *config.File, b bus.Bus, instance string, clk clock.Clock, lo
 			tenant.NoviHook = novi.Source{Secret: secret, Header: t.Novi.WebhookHeader}
 		}
 		cfg.Tenants = append(cfg.Tenants, tenant)
+	}
+	if o := maker.OAuth(); o != nil {
+		cfg.Sources = o.Sources
+		cfg.Install = install.New(install.Config{App: o.App, Store: o.Store, Clock: clk, Logger: logger, Locations: o.Locations, Agency: file.GHLApp.Agency})
+		if cfg.GHL.AppID == "" {
+			cfg.GHL.AppID = ghlapi.AppID(file.GHLApp.ClientID)
+		}
 	}
 	if file.Ingest.Listen != "" {
 		if cfg.Listener, err = net.Listen("tcp", file.Ingest.Listen); err != nil {

@@ -16,6 +16,7 @@ import (
 
 	"github.com/causeway-sync/causeway/ingest/ghl"
 	"github.com/causeway-sync/causeway/ingest/hydrate"
+	"github.com/causeway-sync/causeway/ingest/install"
 	"github.com/causeway-sync/causeway/ingest/novi"
 	"github.com/causeway-sync/causeway/ingest/poll"
 	"github.com/causeway-sync/causeway/ingest/webhook"
@@ -25,6 +26,7 @@ import (
 	"github.com/causeway-sync/causeway/internal/ghlapi"
 	"github.com/causeway-sync/causeway/internal/mapping"
 	"github.com/causeway-sync/causeway/internal/noviapi"
+	"github.com/causeway-sync/causeway/internal/tokens"
 	"github.com/causeway-sync/causeway/schemas/canonical"
 	"github.com/causeway-sync/causeway/streams"
 )
@@ -46,6 +48,10 @@ type Config struct {
 	Listener net.Listener
 	// PerSecond limits the webhooks from one address; 0 means 1,000.
 	PerSecond int
+	// Install takes installations of the marketplace app; nil means that there
+	// is none. Sources are refreshed ahead of their expiry.
+	Install *install.Installer
+	Sources []*tokens.Source
 	// GHL says whose webhooks are taken; its Tenants are filled in from
 	// Config.Tenants.
 	GHL     ghl.Source
@@ -117,16 +123,32 @@ func Run(ctx context.Context, cfg Config) error {
 	if err != nil {
 		return err
 	}
+	if len(cfg.Sources) > 0 {
+		g.Go(func() error { tokens.Keep(ctx, cfg.Clock, cfg.Sources); return nil })
+	}
 	for _, t := range cfg.Tenants {
 		fetchers := map[canonical.System]hydrate.Fetcher{}
+		// A location is read from once there are credentials for it.
+		ready := func(ctx context.Context, system canonical.System) error {
+			if system == canonical.GHL {
+				return t.GHL.Ready(ctx)
+			}
+			return nil
+		}
 		walk := func(system canonical.System, l poll.Lister, every, overlap time.Duration) {
 			g.Go(func() error {
+				if ready(ctx, system) != nil {
+					return nil // stopped before it began
+				}
 				return poll.Run(ctx, poll.Config{Bus: cfg.Bus, Clock: cfg.Clock, Logger: cfg.Logger, System: system, Tenant: t.Name,
 					Lister: l, Backfill: t.Backfill, Every: every, Overlap: overlap})
 			})
 		}
 		sweep := func(system canonical.System, name string, s poll.Sweeper, every, contacts time.Duration, pages int) {
 			g.Go(func() error {
+				if ready(ctx, system) != nil {
+					return nil
+				}
 				return poll.RunSweep(ctx, poll.SweepConfig{Bus: cfg.Bus, Clock: cfg.Clock, Logger: cfg.Logger, System: system, Tenant: t.Name,
 					Name: name, Sweeper: s, AfterContacts: t.Backfill || contacts > 0, Every: every, Pages: pages})
 			})
@@ -236,11 +258,16 @@ func Handler(cfg Config) (http.Handler, error) {
 		}
 		sites[t.NoviToken] = d
 	}
+	mux := http.NewServeMux()
+	if cfg.Install != nil {
+		door.Events = cfg.Install.Event
+		mux.Handle(install.StartPath, cfg.Install)
+		mux.Handle(install.CallbackPath, cfg.Install)
+	}
 	d, err := webhook.New(door, source)
 	if err != nil {
 		return nil, err
 	}
-	mux := http.NewServeMux()
 	mux.Handle(GHLPath, d)
 	mux.HandleFunc(NoviPath+"{token}", func(w http.ResponseWriter, r *http.Request) {
 		h := sites[r.PathValue("token")]
@@ -255,7 +282,7 @@ func Handler(cfg Config) (http.Handler, error) {
 }
 
 func serve(ctx context.Context, l net.Listener, h http.Handler) error {
-	srv := &http.Server{Handler: h, ReadHeaderTimeout: 5 * time.Second, ReadTimeout: 10 * time.Second, WriteTimeout: 15 * time.Second,
+	srv := &http.Server{Handler: h, ReadHeaderTimeout: 5 * time.Second, ReadTimeout: 10 * time.Second, WriteTimeout: time.Minute,
 		IdleTimeout: time.Minute, MaxHeaderBytes: 16 << 10}
 	stopped := make(chan error, 1)
 	stop := context.AfterFunc(ctx, func() {

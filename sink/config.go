@@ -1,6 +1,7 @@
 package sink
 
 import (
+	"context"
 	"math/rand/v2"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -20,6 +21,9 @@ func FromFile(file *config.File, b bus.Bus, instance string, clk clock.Clock, ra
 		return Config{}, err
 	}
 	cfg.Close = maker.Close
+	if err := maker.UseTokens(context.Background(), b, logger); err != nil {
+		return Config{}, err
+	}
 	for _, t := range file.Tenants {
 		tenant := Tenant{Name: t.Name, Lens: t.Lens(), Workers: t.Workers, Backfill: *t.Backfill}
 		if tenant.GHL, err = maker.GHL(t); err != nil {

@@ -79,9 +79,16 @@ func Run(ctx context.Context, cfg Config) error {
 		}
 		g.Go(func() error { return gate.Watch(ctx) })
 		start := func(system canonical.System, d apply.Destination, create mapping.Condition) {
-			var ready func(context.Context) error
-			if t.Backfill {
-				ready = func(ctx context.Context) error { return backfilled(ctx, cfg, system, t.Name) }
+			ready := func(ctx context.Context) error {
+				if system == canonical.GHL {
+					if err := t.GHL.Ready(ctx); err != nil {
+						return err
+					}
+				}
+				if t.Backfill {
+					return backfilled(ctx, cfg, system, t.Name)
+				}
+				return nil
 			}
 			c := apply.New(apply.Config{Ready: ready,
 				Bus: cfg.Bus, Clock: cfg.Clock, Rand: rand.New(rand.NewPCG(cfg.Rand.Uint64(), cfg.Rand.Uint64())), Logger: cfg.Logger,

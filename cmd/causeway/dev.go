@@ -32,6 +32,7 @@ type devCmd struct {
 	Poll      time.Duration `help:"Interval of the polls that heal lost webhooks." default:"2s"`
 	Items     bool          `help:"People write tasks and notes too." default:"true" negatable:""`
 	Faults    faults        `help:"Let webhooks be dropped, doubled, late and out of order. With --faults=all both APIs fail as well: 429, 5xx, connections that break after the write, creates that are refused and done all the same."`
+	OAuth     bool          `name:"oauth" help:"Reach GHL through a marketplace app that is installed, refreshed every few seconds, and with --exit uninstalled, instead of with a private integration token."`
 	Verbose   bool          `short:"v" help:"Print the stages' logs."`
 }
 
@@ -71,7 +72,7 @@ func (c *devCmd) Run(ctx context.Context) (err error) {
 	if c.Data, err = filepath.Abs(c.Data); err != nil {
 		return fmt.Errorf("data directory: %w", err)
 	}
-	w, err := dev.NewWorld(ctx, dev.Options{Dir: c.Data, Seed: c.Seed, Limits: c.Limits, PollGHL: c.Poll, PollNovi: c.Poll, Items: c.Items, Faults: c.Faults.Faults})
+	w, err := dev.NewWorld(ctx, dev.Options{Dir: c.Data, Seed: c.Seed, Limits: c.Limits, PollGHL: c.Poll, PollNovi: c.Poll, Items: c.Items, OAuth: c.OAuth, Faults: c.Faults.Faults})
 	if err != nil {
 		return err
 	}
@@ -80,10 +81,14 @@ func (c *devCmd) Run(ctx context.Context) (err error) {
 	var running dev.Running
 	start := func() error {
 		r, err := c.start(ctx, w)
-		if err == nil {
-			running = r
+		if err != nil {
+			return err
 		}
-		return err
+		running = r
+		if c.OAuth {
+			return w.Install(ctx)
+		}
+		return nil
 	}
 	defer func() {
 		if running != nil {
@@ -99,6 +104,11 @@ func (c *devCmd) Run(ctx context.Context) (err error) {
 	}
 	if err := c.print(os.Stdout, report); err != nil {
 		return err
+	}
+	if c.OAuth {
+		if err := w.EndOAuth(ctx, os.Stderr); err != nil {
+			return err
+		}
 	}
 	if !report.Good() {
 		return errors.New("the run is not good: see the report")

@@ -24,6 +24,7 @@ type cli struct {
 	Unmerge   unmergeCmd   `cmd:"" help:"Take apart two contacts that were merged."`
 	Dead      deadCmd      `cmd:"" help:"Look at the work that needs a person."`
 	Hold      holdCmd      `cmd:"" help:"Look at deletes that are held because they were so many at once, and release them."`
+	Tokens    tokensCmd    `cmd:"" help:"Look at GHL's OAuth tokens, and see to what needs a person."`
 	Verify    verifyCmd    `cmd:"" help:"Check that both systems show what they ought to, and name every difference."`
 	Reconcile reconcileCmd `cmd:"" help:"Read everything at a system, report what differs from what is known of it, and repair that."`
 	Catalog   catalogCmd   `cmd:"" help:"List what can be heard from the two systems and done at them."`

@@ -13,6 +13,8 @@ import (
 
 	"github.com/goccy/go-json"
 
+	"github.com/rs/zerolog"
+
 	"github.com/causeway-sync/causeway/internal/bus"
 	"github.com/causeway-sync/causeway/internal/clients"
 	"github.com/causeway-sync/causeway/internal/clock"
@@ -49,6 +51,9 @@ func (c *verifyCmd) Run(ctx context.Context) error {
 		return err
 	}
 	defer maker.Close()
+	if err := maker.UseTokens(ctx, conn, zerolog.Nop()); err != nil {
+		return err
+	}
 	good, n := true, 0
 	for _, t := range file.Tenants {
 		if c.Tenant != "" && c.Tenant != t.Name {

@@ -21,8 +21,9 @@ import (
 	"github.com/causeway-sync/causeway/schemas/observation"
 )
 
-// Secret is the token or key that the system accepts.
-const Secret = "pit-5ec2e7-0123456789"
+// Secret is the token or key that the system accepts. Nothing in its form says
+// that it is one.
+const Secret = "zq7-XyZzy-of-no-known-form"
 
 // Reader is what a system's reader has to be.
 type Reader interface {
@@ -201,7 +202,11 @@ func Run(t *testing.T, newSystem func(*testing.T) System) {
 					panic(http.ErrAbortHandler)
 				}
 				w.WriteHeader(tt.status)
-				_, _ = w.Write([]byte(`<html>` + Secret + ` of ada@example.org</html>`))
+				if tt.status == 200 {
+					_, _ = w.Write([]byte(`<html>` + Secret + ` of ada@example.org</html>`))
+					return true
+				}
+				_, _ = w.Write([]byte(`{"message":"` + Secret + ` is not for ada@example.org","Message":"` + Secret + `","traceId":"` + Secret + `"}`))
 				return true
 			})
 			_, err := r.Fetch(t.Context(), contact("x"))

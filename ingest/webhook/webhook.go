@@ -91,6 +91,9 @@ type Config struct {
 	// PerSecond and Burst limit the requests from one address; 0 means 1,000
 	// and 2,000.
 	PerSecond, Burst int
+	// Events, if set, is shown what is genuine before the Source reads it, and
+	// returns whether it has taken it. An error has it sent again.
+	Events func(ctx context.Context, raw []byte) (taken bool, err error)
 	// Count is told the result of every request; nil counts nothing.
 	Count func(system canonical.System, result string)
 }
@@ -188,6 +191,14 @@ func (d *Door) take(r *http.Request) answer {
 	}
 	ctx, cancel := context.WithTimeout(r.Context(), publishTimeout)
 	defer cancel()
+	if d.cfg.Events != nil {
+		switch taken, err := d.cfg.Events(ctx, raw); {
+		case err != nil:
+			return d.notStored(err)
+		case taken:
+			return answer{http.StatusOK, Stored, "stored", 0}
+		}
+	}
 	notice, err := d.source.Read(raw)
 	switch {
 	case errors.Is(err, ErrUnsigned):

@@ -76,6 +76,18 @@ func (e *Error) Error() string {
 // Unwrap returns the cause.
 func (e *Error) Unwrap() error { return e.Err }
 
+// Hide takes secret out of what the system said, if err is one of ours: a
+// system may repeat what it was sent.
+func Hide(err error, secret string) error {
+	var e *Error
+	if secret != "" && errors.As(err, &e) {
+		for _, text := range []*string{&e.Message, &e.TraceID, &e.ExistingID, &e.MatchingField} {
+			*text = strings.ReplaceAll(*text, secret, "[secret]")
+		}
+	}
+	return err
+}
+
 // ClassOf returns the class of err, Unknown for nil and for errors that are
 // none of ours.
 func ClassOf(err error) Class {

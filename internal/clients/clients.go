@@ -31,6 +31,7 @@ type Maker struct {
 	calls   *prometheus.CounterVec
 	base    http.RoundTripper
 	group   *budget.Group
+	oauth   *oauth // see UseTokens
 }
 
 // Options are what a Maker needs besides the configuration.
@@ -125,15 +126,15 @@ func (m *Maker) GHL(t config.Tenant) (*ghlapi.Client, error) {
 	if t.GHL == nil {
 		return nil, nil
 	}
-	token := &pair{file: m.file, refs: [2]config.Secret{t.GHL.Token, t.GHL.TokenNext}}
-	if _, err := token.get(context.Background()); err != nil {
-		return nil, fmt.Errorf("tenant %s: ghl.token: %w", t.Name, err)
+	token, refused, err := m.token(t)
+	if err != nil {
+		return nil, fmt.Errorf("tenant %s: %w", t.Name, err)
 	}
 	b, err := m.budget(canonical.GHL, m.file.BudgetOwner(canonical.GHL, t), t.GHL.Limits)
 	if err != nil {
 		return nil, fmt.Errorf("tenant %s: ghl: %w", t.Name, err)
 	}
-	return ghlapi.New(ghlapi.Config{BaseURL: t.GHL.BaseURL, LocationID: t.GHL.Location, Token: token.get, Refused: token.refused, HTTP: m.http("ghl", t), Clock: m.options.Clock, Budget: b}), nil
+	return ghlapi.New(ghlapi.Config{BaseURL: t.GHL.BaseURL, LocationID: t.GHL.Location, Token: token, Refused: refused, HTTP: m.http("ghl", t), Clock: m.options.Clock, Budget: b}), nil
 }
 
 // Novi returns the client of t's site, or nil if it has none.

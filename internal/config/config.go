@@ -31,8 +31,14 @@ type File struct {
 	NATS   NATS   `yaml:"nats"`
 	Ingest Ingest `yaml:"ingest"`
 	// Share has no effect any more; see Deprecated.
-	Share   *Share   `yaml:"budget_share"`
-	Tenants []Tenant `yaml:"tenants"`
+	Share *Share `yaml:"budget_share"`
+	// GHLApp is the marketplace app that tenants without a private integration
+	// token are reached through.
+	GHLApp *GHLApp `yaml:"ghl_app"`
+	// TokenKeys encrypt the app's tokens at rest: 32 bytes each, in base64 or
+	// hex. The first one seals, the others open what they have sealed.
+	TokenKeys []Secret `yaml:"token_keys"`
+	Tenants   []Tenant `yaml:"tenants"`
 	// TenantsDir is a directory beside the file; each <slug>.yaml in it is one
 	// more tenant, whose name is the file's.
 	TenantsDir string `yaml:"tenants_dir"`
@@ -72,6 +78,43 @@ type Ingest struct {
 	PerSecond int `yaml:"per_second"`
 }
 
+// GHLApp is a GHL marketplace app.
+type GHLApp struct {
+	ClientID     string `yaml:"client_id"`
+	ClientSecret Secret `yaml:"client_secret"`
+	// RedirectURL is the callback as it is registered with the app: the front
+	// door's /oauth/ghl/callback as GHL's users reach it.
+	RedirectURL string `yaml:"redirect_url"`
+	// Agency is the id of the agency that may install the app for all its
+	// locations.
+	Agency string `yaml:"agency"`
+	// Scopes that are asked for. Default: those that the sync needs.
+	Scopes []string `yaml:"scopes"`
+	// AuthorizeURL is GHL's page of consent. Default
+	// https://marketplace.gohighlevel.com/v2/oauth/chooselocation.
+	AuthorizeURL string `yaml:"authorize_url"`
+	// BaseURL of the API. Default https://services.leadconnectorhq.com.
+	BaseURL string `yaml:"base_url"`
+}
+
+func (a *GHLApp) complete(keys []Secret) error {
+	orDefault(&a.BaseURL, "https://services.leadconnectorhq.com")
+	orDefault(&a.AuthorizeURL, "https://marketplace.gohighlevel.com/v2/oauth/chooselocation")
+	switch {
+	case a.ClientID == "":
+		return errors.New("ghl_app.client_id: is missing")
+	case len(keys) == 0:
+		return errors.New("token_keys: one is needed to keep the tokens of ghl_app")
+	}
+	for i, k := range keys {
+		if err := k.check(fmt.Sprintf("token_keys[%d]", i), true); err != nil {
+			return err
+		}
+	}
+	return first(a.ClientSecret.check("ghl_app.client_secret", true), checkURL("ghl_app.redirect_url", a.RedirectURL),
+		checkURL("ghl_app.authorize_url", a.AuthorizeURL), checkURL("ghl_app.base_url", a.BaseURL))
+}
+
 // Share was the part of a system's call limits that each stage might use.
 type Share struct {
 	Ingest float64 `yaml:"ingest"`
@@ -107,7 +150,8 @@ type Tenant struct {
 // GHL is a location.
 type GHL struct {
 	Location string `yaml:"location"`
-	// Token is a private integration token. TokenNext, if set, is the one that
+	// Token is a private integration token; without one the location is reached
+	// through ghl_app. TokenNext, if set, is the one that
 	// it is being replaced by, or was: where GHL refuses one, the other is used.
 	Token     Secret `yaml:"token"`
 	TokenNext Secret `yaml:"token_next"`
@@ -294,7 +338,7 @@ func Load(path string) (*File, error) {
 			return nil, located(file, text, errors.New("name: a tenant's name is its file's"))
 		}
 		t.Name = canonical.Tenant(strings.TrimSuffix(filepath.Base(file), ".yaml"))
-		if err := first(nameError(t.Name, seen), t.complete()); err != nil {
+		if err := first(nameError(t.Name, seen), t.complete(f.GHLApp != nil)); err != nil {
 			return nil, located(file, text, err)
 		}
 		f.Tenants = append(f.Tenants, t)
@@ -363,13 +407,18 @@ func (f *File) complete(seen map[canonical.Tenant]bool) error {
 	if f.NATS.NKey != "" && f.NATS.Credentials != "" {
 		return errors.New("nats.nkey: excludes nats.credentials")
 	}
+	if f.GHLApp != nil {
+		if err := f.GHLApp.complete(f.TokenKeys); err != nil {
+			return err
+		}
+	}
 	for i := range f.Tenants {
 		t := &f.Tenants[i]
 		key := fmt.Sprintf("tenants[%d]", i)
 		if err := nameError(t.Name, seen); err != nil {
 			return fmt.Errorf("%s.%w", key, err)
 		}
-		if err := t.complete(); err != nil {
+		if err := t.complete(f.GHLApp != nil); err != nil {
 			return fmt.Errorf("%s (%s).%w", key, t.Name, err)
 		}
 	}
@@ -387,7 +436,7 @@ func nameError(name canonical.Tenant, seen map[canonical.Tenant]bool) error {
 	return nil
 }
 
-func (t *Tenant) complete() error {
+func (t *Tenant) complete(app bool) error {
 	orDefault(&t.Region, "US")
 	orDefault(&t.Workers, 8)
 	orDefault(&t.MaxRepairs, 1000)
@@ -415,7 +464,7 @@ func (t *Tenant) complete() error {
 			return errors.New("ghl.location: is missing")
 		}
 		if err := first(
-			g.Token.check("ghl.token", true), g.TokenNext.check("ghl.token_next", false), checkURL("ghl.base_url", g.BaseURL), g.Limits.complete("ghl.limits", ghlLimits)); err != nil {
+			g.Token.check("ghl.token", !app), g.TokenNext.check("ghl.token_next", false), checkURL("ghl.base_url", g.BaseURL), g.Limits.complete("ghl.limits", ghlLimits)); err != nil {
 			return err
 		}
 	}

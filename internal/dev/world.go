@@ -63,6 +63,9 @@ type Options struct {
 	NoWebhooks bool
 	// Items makes people write tasks and notes too.
 	Items bool
+	// OAuth has the location reached through a marketplace app, which Install
+	// installs, instead of with a private integration token.
+	OAuth bool
 	// CreateNovi is novi.create of the configuration; "" means always.
 	CreateNovi string
 	// Duplicates is contact.duplicates of the configuration; "" means keep.
@@ -141,6 +144,7 @@ func NewWorld(ctx context.Context, o Options) (*World, error) {
 	random := rand.New(rand.NewPCG(uint64(o.Seed), 0x776f726c64))
 	word := func() string { return fmt.Sprintf("%016x%016x", random.Uint64(), random.Uint64()) }
 	token, key, pathToken, secret := "pit-"+word(), word(), word(), word()
+	clientSecret, tokenKey, nextTokenKey := word(), word()+word(), word()+word()
 
 	seed := make([]byte, ed25519.SeedSize)
 	for i := range seed {
@@ -166,10 +170,16 @@ func NewWorld(ctx context.Context, o Options) (*World, error) {
 	}
 	w.HookURL = "http://" + front
 
+	var app *ghlsim.App
+	tokens := []ghlsim.Token{{Value: token, LocationID: Location, Scopes: ghlsim.AllScopes()}}
+	if o.OAuth {
+		app = &ghlsim.App{ClientID: clientID, ClientSecret: clientSecret, RedirectURL: w.HookURL + "/oauth/ghl/callback", Lifetime: tokenLife}
+		tokens = nil
+	}
 	if w.GHL, err = ghlsim.New(ghlsim.Config{
 		Locations: []ghlsim.Location{{ID: Location, Name: "Alpine Guild", CustomFields: customFields,
 			Users: []ghlsim.User{{ID: "UsrReception00000001", Name: "Reception", Email: "reception@example.org"}}, Calendars: []string{calendar}}},
-		Tokens:  []ghlsim.Token{{Value: token, LocationID: Location, Scopes: ghlsim.AllScopes()}},
+		Tokens: tokens, App: app,
 		Webhook: ghlsim.WebhookConfig{PrivateKey: private, RetryBase: time.Second},
 		Burst:   100 * o.Limits, Daily: 200_000 * o.Limits, Seed: o.Seed,
 	}); err != nil {
@@ -215,10 +225,15 @@ func NewWorld(ctx context.Context, o Options) (*World, error) {
 		w.Novi.SetWebhookURL(w.HookURL + "/hooks/novi/" + pathToken)
 	}
 
+	tokenText, oauthText := "      token: file:secrets/ghl-token\n", ""
+	if o.OAuth {
+		tokenText, oauthText = "", fmt.Sprintf(appText, clientID, w.HookURL, w.GHLURL, w.GHLURL)
+	}
 	files := map[string]string{
+		"secrets/ghl-client-secret": clientSecret, "secrets/token-key": tokenKey, "secrets/token-key-next": nextTokenKey,
 		"secrets/ghl-token": token, "secrets/novi-key": key, "secrets/novi-webhook-token": pathToken, "secrets/novi-webhook-secret": secret,
 		"ghl-webhook-key.pem": string(pem.EncodeToMemory(&pem.Block{Type: "PUBLIC KEY", Bytes: public})),
-		"causeway.yaml": fmt.Sprintf(configText, w.NATSAddr, front, Tenant, w.GHLURL, Location, o.PollGHL, 2*o.PollGHL, 100*o.Limits, 200_000*o.Limits,
+		"causeway.yaml": fmt.Sprintf(configText, w.NATSAddr, front, oauthText, Tenant, w.GHLURL, Location, tokenText, o.PollGHL, 2*o.PollGHL, 100*o.Limits, 200_000*o.Limits,
 			w.NoviURL, o.CreateNovi, o.PollNovi, 2*o.PollNovi, 20*o.Limits, 600*o.Limits, 100_000*o.Limits, o.HoldCount, cmp.Or(o.Duplicates, mapping.KeepDuplicates)),
 	}
 	for name, text := range files {
@@ -241,13 +256,12 @@ ingest:
   listen: %s
   ghl_keys: ghl-webhook-key.pem
   per_second: 5000
-tenants:
+%stenants:
   - name: %s
     ghl:
       base_url: %s
       location: %s
-      token: file:secrets/ghl-token
-      poll: %s
+%s      poll: %s
       sweep_all: %s
       limits:
         windows: [{calls: %d, per: 10s}]

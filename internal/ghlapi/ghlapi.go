@@ -106,6 +106,20 @@ func (c *Client) do(ctx context.Context, lane budget.Lane, op, method, path stri
 	return a, err
 }
 
+// Ready returns when there is a token to call with, which may have to be
+// installed first, or with the context's cause when ctx is done.
+func (c *Client) Ready(ctx context.Context) error {
+	for {
+		// Of any other error a call tells.
+		if _, err := c.cfg.Token(ctx); apierr.ClassOf(err) != apierr.Wait {
+			return context.Cause(ctx)
+		}
+		if err := clock.Sleep(ctx, c.cfg.Clock, time.Second); err != nil {
+			return err
+		}
+	}
+}
+
 // noToken is a call that can't be made; where the token comes from may know
 // how long to wait.
 func noToken(op string, err error) error {
@@ -142,7 +156,7 @@ func (c *Client) send(ctx context.Context, lane budget.Lane, call apierr.Call, t
 	if a.Status/100 == 2 {
 		return a, nil
 	}
-	return a, c.judge(call.Op, a, call.Write)
+	return a, apierr.Hide(c.judge(call.Op, a, call.Write), token)
 }
 
 // correct feeds the rate limit headers back (§2).

@@ -95,6 +95,24 @@ func (s *Server) admin(mux *http.ServeMux) {
 		s.SetWebhookURL(v.URL)
 		w.WriteHeader(http.StatusNoContent)
 	})
+	mux.HandleFunc("POST /_sim/uninstall", func(w http.ResponseWriter, r *http.Request) {
+		var v struct {
+			LocationID string `json:"locationId"`
+		}
+		if !readAdmin(w, r, &v) {
+			return
+		}
+		if s.conf.App == nil {
+			writeJSON(w, http.StatusNotFound, map[string]any{"error": "there is no app"})
+			return
+		}
+		s.Uninstall(v.LocationID)
+		w.WriteHeader(http.StatusNoContent)
+	})
+	mux.HandleFunc("POST /_sim/expire", func(w http.ResponseWriter, _ *http.Request) {
+		s.ExpireTokens()
+		w.WriteHeader(http.StatusNoContent)
+	})
 	mux.HandleFunc("POST /_sim/reset", func(w http.ResponseWriter, _ *http.Request) {
 		s.Reset()
 		w.WriteHeader(http.StatusNoContent)

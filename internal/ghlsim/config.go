@@ -5,6 +5,7 @@ import (
 	"crypto/rsa"
 	"errors"
 	"fmt"
+	"strings"
 	"time"
 
 	"github.com/rs/zerolog"
@@ -17,6 +18,8 @@ type Config struct {
 	Locations []Location
 	// Tokens that are accepted. A token reaches exactly one location.
 	Tokens []Token
+	// App, if set, can be installed, and is issued tokens.
+	App *App
 	// Webhook says where and how events are delivered.
 	Webhook WebhookConfig
 	// Burst is how many requests a location may get within BurstWindow.
@@ -98,6 +101,8 @@ type Token struct {
 	Scopes []string
 	// ExpiresAt is when it stops working; zero means never.
 	ExpiresAt time.Time
+
+	companyID string // of an agency's token, which reaches no location
 }
 
 // AllScopes returns every scope that a simulated route asks for.
@@ -215,6 +220,11 @@ type Quirks struct {
 	NullWebhookKeys bool
 	// RetryAfter sends Retry-After with 429.
 	RetryAfter bool
+	// DropState leaves the state out of the redirect to the callback.
+	DropState bool
+	// ReuseSpares only refuses a refresh token that is presented again, and
+	// leaves the tokens alone that came of it.
+	ReuseSpares bool
 	// StrictAccept answers an empty 404 to a request without
 	// Accept: application/json.
 	StrictAccept bool
@@ -325,6 +335,17 @@ func (c Config) withDefaults() (Config, error) {
 		return c, errors.New("ghlsim config: negative webhook delay")
 	}
 	w.MaxDelay = max(w.MaxDelay, w.MinDelay)
+	if c.App != nil {
+		a := *c.App
+		if a.ClientID == "" || a.ClientSecret == "" || a.RedirectURL == "" {
+			return c, errors.New("ghlsim config: the app lacks its client id, client secret or redirect URL")
+		}
+		orDefault(&a.CompanyID, "simcompany")
+		orDefault(&a.Lifetime, 86399*time.Second)
+		id, _, _ := strings.Cut(a.ClientID, "-")
+		orDefault(&w.AppID, id)
+		c.App = &a
+	}
 	orDefault(&w.AppID, "simapp")
 	orDefault(&w.Retry, RetryNon2xx)
 	switch w.Retry {

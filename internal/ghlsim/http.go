@@ -157,6 +157,7 @@ func fits(pattern, seg []string) (request, bool) {
 func (s *Server) Handler() http.Handler {
 	mux := http.NewServeMux()
 	s.admin(mux)
+	s.serveOAuth(mux)
 	mux.HandleFunc("/", s.serveAPI)
 	return mux
 }
@@ -263,6 +264,9 @@ func (s *Server) authenticate(header string) (Token, *location, string) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	tok, known := s.tokens[value]
+	if tok.companyID != "" && s.conf.Now().Before(tok.ExpiresAt) {
+		return Token{}, nil, wrongClass
+	}
 	loc := s.locations[tok.LocationID]
 	if !known || loc == nil || !tok.ExpiresAt.IsZero() && !s.conf.Now().Before(tok.ExpiresAt) {
 		if strings.HasPrefix(value, "pit-") {

@@ -26,6 +26,7 @@ type Server struct {
 	mu        sync.Mutex // guards all below, and what the locations hold
 	locations map[string]*location
 	tokens    map[string]Token
+	oauth     oauth
 	where     map[string]string // contact id -> location id
 	itemAt    map[string]string // task, note or appointment id -> location id
 	faults    Faults
@@ -73,6 +74,9 @@ func New(c Config) (*Server, error) {
 	}
 	s.hooks = newDispatcher(c, s.rng)
 	s.SetTokens(c.Tokens)
+	if c.App != nil {
+		s.oauth = oauth{lifetime: c.App.Lifetime, codes: map[string]*grant{}, refresh: map[string]*grant{}, installed: map[string]bool{}}
+	}
 	s.clear()
 	return s, nil
 }
@@ -221,6 +225,10 @@ type Stats struct {
 	Writes int `json:"writes"`
 	// HTTP429 counts refusals for the rate limit, injected ones included.
 	HTTP429 int `json:"http429"`
+	// TokensIssued counts the access tokens of the app, RefreshReused the uses
+	// of a refresh token after its first.
+	TokensIssued  int `json:"tokensIssued"`
+	RefreshReused int `json:"refreshReused"`
 	// Contacts now, in all locations.
 	Contacts int `json:"contacts"`
 	// LedgerForgotten counts entries dropped because of Config.LedgerMax.

@@ -131,7 +131,7 @@ func (c *Client) send(ctx context.Context, lane budget.Lane, call apierr.Call, k
 		}
 		return a, nil
 	}
-	return a, c.judge(call.Op, a, call.Write)
+	return a, apierr.Hide(c.judge(call.Op, a, call.Write), key)
 }
 
 func refuse(e endpoint.Endpoint, why string) error {

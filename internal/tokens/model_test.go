@@ -326,16 +326,21 @@ func (w *world) use(token string) {
 	}
 }
 
+// holds reports whether p is r's.
+func (r *replica) holds(p *tokens.Pending) bool {
+	return p != nil && strings.HasPrefix(p.By, r.name+"/")
+}
+
 // take has r do its step.
 func (w *world) take(r *replica, m mishap) {
 	s := r.next
 	pending := w.grant().Pending
-	mine := pending != nil && pending.By == r.name
+	mine := r.holds(pending)
 	switch m {
 	case dieBefore, dieAfter:
 		if m == dieAfter {
 			s.do()
-			if p := w.grant().Pending; p != nil && p.By == r.name {
+			if r.holds(w.grant().Pending) {
 				mine = true // it died right after that was stored
 			} else if s.name == "update" {
 				mine = false // the pair is stored, or the pending taken back
@@ -390,13 +395,16 @@ func (w *world) grant() tokens.Grant {
 func (w *world) state(budget int) uint64 {
 	h := fnv.New64a()
 	g := w.grant()
-	p := g.Pending
-	g.Pending = nil
-	g.ID = "" // random
-	_, _ = fmt.Fprint(h, budget, w.now.Unix(), w.valueRev, w.window, g, p, w.server.good, w.server.revoked, w.server.n)
+	pending := ""
+	if p := g.Pending; p != nil {
+		who, _, _ := strings.Cut(p.By, "/") // the rest of it is random
+		pending = fmt.Sprint(who, p.ID[len(p.By):], p.Since, p.Doubt)
+	}
+	g.Pending, g.ID = nil, ""
+	_, _ = fmt.Fprint(h, budget, w.now.Unix(), w.valueRev, w.window, g, pending, w.server.good, w.server.revoked, w.server.n)
 	for _, r := range w.replicas {
 		if r.dead || r.done {
-			_, _ = fmt.Fprint(h, "|", r.dead, r.token, r.err)
+			_, _ = fmt.Fprint(h, "|", r.dead, r.token, apierr.ClassOf(r.err))
 			continue
 		}
 		_, _ = fmt.Fprint(h, "|", r.next.name, strings.Join(r.history, ";"))

@@ -2,6 +2,7 @@ package tokens
 
 import (
 	"context"
+	"crypto/rand"
 	"errors"
 	"fmt"
 	"strconv"
@@ -35,7 +36,7 @@ type Config struct {
 	Clock  clock.Clock
 	Logger zerolog.Logger
 	Owner  Owner
-	// By names this process among all.
+	// By names this process, for people.
 	By string
 	// Refresh presents a refresh token. The class of its error says what became
 	// of the token: Invalid, it is good for nothing; Ambiguous, nobody knows;
@@ -77,6 +78,7 @@ type answer struct {
 
 // New returns a Source.
 func New(cfg Config) *Source {
+	cfg.By += "/" + rand.Text()[:8] // two sources of a process are two
 	return &Source{cfg: cfg, turn: make(chan struct{}, 1), presented: map[string]bool{}}
 }
 

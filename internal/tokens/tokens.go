@@ -69,7 +69,8 @@ type Pair struct {
 	// Lifetime of Access.
 	Lifetime          time.Duration
 	Scope             string
-	Location, Company string
+	Kind              string // of token, as the endpoint calls it
+	Company, Location string
 }
 
 // Grant is an owner's record.

@@ -24,8 +24,9 @@ import (
 	"github.com/causeway-sync/causeway/sink/plan"
 )
 
-// Secret is the token or key that the system accepts.
-const Secret = "pit-5ec2e7-0123456789"
+// Secret is the token or key that the system accepts. Nothing in its form says
+// that it is one.
+const Secret = "zq7-XyZzy-of-no-known-form"
 
 // System is a simulated system and a destination that writes to it.
 type System struct {
@@ -272,7 +273,7 @@ func answers(t *testing.T, newSystem func(*testing.T) System) {
 					}
 					w.WriteHeader(tt.status)
 					// It says more than anybody ought to repeat.
-					body := `{"message":"` + Secret + ` is not for ada.imhof@example.org, +12025550143","Message":"Basic ` + Secret + ` \"Ada Imhof\""}`
+					body := `{"message":"` + Secret + ` is not for ada.imhof@example.org, +12025550143","Message":"` + Secret + ` or Basic ` + Secret + ` is not for \"Ada Imhof\""}`
 					if tt.status == 200 {
 						body = "<html>" + Secret + "</html>"
 					}

@@ -77,13 +77,15 @@ var may = map[string][]string{
 	"ingest/ingesttest": {"ingest/webhook", "ingest/hydrate", "ingest/poll", "internal/apierr", "internal/budget", "schemas/..."},
 
 	// For dev and tests only: nothing that a stage links.
-	"internal/ghlsim":   {},
-	"internal/novisim":  {},
-	"internal/dev":      {"ingest", "transform", "sink", "internal/...", "streams", "schemas/..."},
-	"internal/bustest":  {"internal/bus", "internal/clock", "internal/natsembed", "streams"},
-	"internal/archtest": {},
-	"internal/e2e":      {},
-	"cmd/causeway":      {"sink/preview", "internal/...", "streams", "schemas/..."},
+	"internal/ghlsim":      {},
+	"internal/novisim":     {},
+	"internal/dev":         {"ingest", "transform", "sink", "internal/...", "streams", "schemas/..."},
+	"internal/bustest":     {"internal/bus", "internal/clock", "internal/natsembed", "streams"},
+	"internal/archtest":    {},
+	"internal/catalogtest": {"internal/budget", "internal/clock", "internal/ghlapi", "internal/ghlsim", "internal/noviapi", "internal/novisim"},
+	"internal/ghlspec":     {},
+	"internal/e2e":         {},
+	"cmd/causeway":         {"sink/preview", "internal/...", "streams", "schemas/..."},
 }
 
 // pure rooms know no network, no files, no clock and no broker.

@@ -101,6 +101,9 @@ func (d tasks) create(ctx context.Context, e canonical.Event, parent canonical.E
 	if body["dueDate"] == nil {
 		body["dueDate"] = d.clock.Now().Add(noDue).UTC().Format(time.RFC3339)
 	}
+	if body["assignedTo"] == nil {
+		delete(body, "assignedTo") // GHL's document of this call knows no null
+	}
 	r, err := d.client.CreateTask(ctx, budget.Live, string(parent), body)
 	if err != nil {
 		return nil, err

@@ -180,8 +180,8 @@ func (s *Server) removeTag(q *request) reply {
 var dataTypes = []string{"TEXT", "LARGE_TEXT", "NUMERICAL", "PHONE", "MONETORY", "CHECKBOX", "SINGLE_OPTIONS", "MULTIPLE_OPTIONS", "DATE",
 	"TEXTBOX_LIST", "FILE_UPLOAD", "RADIO", "EMAIL"}
 
-func (l *location) renderField(i int) map[string]any {
-	f := l.customFields()[i]
+// renderField is a definition as the API shows it; i is its place in the list.
+func (l *location) renderField(f CustomField, i int) map[string]any {
 	return map[string]any{"id": f.ID, "name": f.Name, "fieldKey": f.Key, "dataType": f.DataType, "model": "contact",
 		"position": i * 50, "placeholder": "", "locationId": l.conf.ID}
 }
@@ -203,7 +203,7 @@ func (s *Server) withField(q *request, do func(loc *location, i int) reply) repl
 
 func (s *Server) getField(q *request) reply {
 	return s.withField(q, func(loc *location, i int) reply {
-		return reply{status: 200, body: map[string]any{"customField": loc.renderField(i)}}
+		return reply{status: 200, body: map[string]any{"customField": loc.renderField(loc.customFields()[i], i)}}
 	})
 }
 
@@ -239,7 +239,7 @@ func (s *Server) createField(q *request) reply {
 	}
 	fields := append(slices.Clone(loc.customFields()), CustomField{ID: s.rng.id(), Name: name, Key: key, DataType: kind})
 	loc.fields.Store(&fields)
-	return reply{status: 201, body: map[string]any{"customField": loc.renderField(len(fields) - 1)}, committed: true}
+	return reply{status: 201, body: map[string]any{"customField": loc.renderField(fields[len(fields)-1], len(fields)-1)}, committed: true}
 }
 
 // fieldSlug makes a key of a name (invented in detail).
@@ -259,7 +259,7 @@ func (s *Server) renameField(q *request) reply {
 		fields := slices.Clone(loc.customFields())
 		fields[i].Name = name
 		loc.fields.Store(&fields)
-		return reply{status: 200, body: map[string]any{"customField": loc.renderField(i)}, committed: true}
+		return reply{status: 200, body: map[string]any{"customField": loc.renderField(fields[i], i)}, committed: true}
 	})
 }
 

@@ -432,8 +432,8 @@ func (s *Server) customFields(q *request) reply {
 	list := []any{}
 	switch model := q.query.Get("model"); model {
 	case "", "contact", "all":
-		for i := range q.loc.customFields() {
-			list = append(list, q.loc.renderField(i))
+		for i, f := range q.loc.customFields() {
+			list = append(list, q.loc.renderField(f, i))
 		}
 	case "opportunity":
 	default:

@@ -47,6 +47,7 @@ var may = map[string][]string{
 	"internal/process":      {"internal/bus", "internal/clock", "internal/config", "streams"},
 	"internal/hold":         {"internal/bus", "internal/clock", "internal/mapping", "streams", "schemas/..."},
 	"internal/verify":       {"internal/apierr", "internal/budget", "internal/bus", "internal/clock", "internal/ghlapi", "internal/mapping", "internal/noviapi", "streams", "schemas/..."},
+	"internal/asyncapi":     {"streams", "schemas/..."},
 
 	"ingest/webhook": {"internal/bus", "internal/clock", "streams", "schemas/..."},
 	"ingest/install": {"internal/apierr", "internal/clock", "internal/ghlapi", "internal/tokens", "schemas/..."},

@@ -59,6 +59,9 @@ func FromFile(file *config.File, b bus.Bus, instance string, clk clock.Clock, lo
 		}
 		if t.Novi != nil {
 			tenant.PollNovi, tenant.ReconcileNovi = *t.Novi.Poll, *t.Novi.Reconcile
+			if t.Novi.HasGroups() {
+				tenant.SweepGroups = *t.Novi.SweepAll
+			}
 			if tenant.HasActivities = t.Novi.HasActivities(); tenant.HasActivities {
 				tenant.SweepNovi, tenant.SweepAllNovi = *t.Novi.Sweep, *t.Novi.SweepAll
 			}

@@ -81,6 +81,9 @@ type Tenant struct {
 	// activities.
 	SweepGHL, SweepNovi       time.Duration
 	SweepAllGHL, SweepAllNovi time.Duration
+	// SweepGroups is the interval at which it is looked who is in which of the
+	// Novi site's groups; 0 means never.
+	SweepGroups time.Duration
 	// HasActivities says that the Novi site has tasks, notes and meetings.
 	HasActivities bool
 	// Lens says what a record shows, for reconciles; without one there are none.
@@ -179,6 +182,12 @@ func Run(ctx context.Context, cfg Config) error {
 			walk(canonical.Novi, r, t.PollNovi, noviOverlap)
 			sweep(canonical.Novi, "activity-window", r.Activities(true), t.SweepNovi, t.PollNovi, 0)
 			sweep(canonical.Novi, "activity", r.Activities(false), t.SweepAllNovi, t.PollNovi, 0)
+			if t.Lens != nil {
+				g.Go(func() error {
+					return poll.RunGroups(ctx, poll.GroupConfig{Bus: cfg.Bus, Clock: cfg.Clock, Logger: cfg.Logger, System: canonical.Novi, Tenant: t.Name,
+						Lens: t.Lens, Grouper: r, Every: t.SweepGroups})
+				})
+			}
 			slow := r.In(reconcileLane)
 			var items []poll.Sweeper
 			if t.HasActivities {

@@ -258,6 +258,11 @@ func (n *Novi) HasActivities() bool {
 	return !n.Paths.absent("activities") && !n.Paths.absent("activity_types")
 }
 
+// HasGroups reports whether the site shows who is in which group.
+func (n *Novi) HasGroups() bool {
+	return !n.Paths.absent("groups") && !n.Paths.absent("group_members")
+}
+
 // Limits override a system's call limits; none means the documented ones.
 type Limits struct {
 	Windows []Window `yaml:"windows"`

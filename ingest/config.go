@@ -13,6 +13,7 @@ import (
 	"github.com/causeway-sync/causeway/ingest/install"
 	"github.com/causeway-sync/causeway/ingest/novi"
 	"github.com/causeway-sync/causeway/internal/bus"
+	"github.com/causeway-sync/causeway/internal/circuit"
 	"github.com/causeway-sync/causeway/internal/clients"
 	"github.com/causeway-sync/causeway/internal/clock"
 	"github.com/causeway-sync/causeway/internal/config"
@@ -36,7 +37,12 @@ func FromFile(file *config.File, b bus.Bus, instance string, clk clock.Clock, lo
 		return Config{}, fmt.Errorf("ingest.ghl_keys: %w", err)
 	}
 	cfg.GHL = ghl.Source{Keys: keys, AllowLegacy: file.Ingest.AllowLegacySignature, AppID: file.Ingest.AppID}
-	maker, err := clients.New(file, clients.Options{Clock: clk, Bus: b, Name: instance, Logger: logger, Metrics: metrics})
+	circuits, err := circuit.New(circuit.Config{Logger: logger, Clock: clk, Metrics: metrics})
+	if err != nil {
+		return Config{}, err
+	}
+	cfg.Circuits = circuits
+	maker, err := clients.New(file, clients.Options{Clock: clk, Bus: b, Name: instance, Logger: logger, Metrics: metrics, Circuits: circuits})
 	if err != nil {
 		return Config{}, err
 	}

@@ -22,6 +22,7 @@ import (
 	"github.com/causeway-sync/causeway/ingest/webhook"
 	"github.com/causeway-sync/causeway/internal/budget"
 	"github.com/causeway-sync/causeway/internal/bus"
+	"github.com/causeway-sync/causeway/internal/circuit"
 	"github.com/causeway-sync/causeway/internal/clock"
 	"github.com/causeway-sync/causeway/internal/ghlapi"
 	"github.com/causeway-sync/causeway/internal/mapping"
@@ -58,6 +59,8 @@ type Config struct {
 	Tenants []Tenant
 	// Close, if set, is called when Run has ended.
 	Close func()
+	// Circuits stop the calls to a system that fails; nil stops none.
+	Circuits *circuit.Set
 }
 
 // Tenant is one association's two sources.
@@ -114,6 +117,10 @@ func Run(ctx context.Context, cfg Config) error {
 	if cfg.Close != nil {
 		defer cfg.Close()
 	}
+	drift, err := newDrift(cfg.Metrics)
+	if err != nil {
+		return err
+	}
 	g, ctx := errgroup.WithContext(ctx)
 	if cfg.Listener != nil {
 		handler, err := Handler(cfg)
@@ -122,13 +129,10 @@ func Run(ctx context.Context, cfg Config) error {
 		}
 		g.Go(func() error { return serve(ctx, cfg.Listener, handler) })
 	}
-	drift, err := newDrift(cfg.Metrics)
-	if err != nil {
-		return err
-	}
 	if len(cfg.Sources) > 0 {
 		g.Go(func() error { tokens.Keep(ctx, cfg.Clock, cfg.Sources); return nil })
 	}
+	g.Go(func() error { return cfg.Circuits.Report(ctx, cfg.Bus, "ingest") })
 	for _, t := range cfg.Tenants {
 		fetchers := map[canonical.System]hydrate.Fetcher{}
 		// A location is read from once there are credentials for it.
@@ -196,14 +200,15 @@ func Run(ctx context.Context, cfg Config) error {
 			reconcile(canonical.Novi, slow, t.ReconcileNovi, items...)
 		}
 		g.Go(func() error {
-			return hydrate.Run(ctx, hydrate.Config{Bus: cfg.Bus, Clock: cfg.Clock, Logger: cfg.Logger, Tenant: t.Name, Fetchers: fetchers, Workers: t.Workers})
+			return hydrate.Run(ctx, hydrate.Config{Bus: cfg.Bus, Clock: cfg.Clock, Logger: cfg.Logger, Tenant: t.Name, Fetchers: fetchers, Workers: t.Workers,
+				Hold: func(s canonical.System) bool { return cfg.Circuits.Of(s, t.Name).Holds() }})
 		})
 	}
 	return g.Wait()
 }
 
 // reconcileLane is what a reconcile may use: what nothing else wants.
-const reconcileLane = budget.Backfill
+const reconcileLane = budget.Reconcile
 
 // drift counts what reconciles have found.
 type drift struct{ found *prometheus.GaugeVec }

@@ -8,6 +8,7 @@ import (
 	"github.com/rs/zerolog"
 
 	"github.com/causeway-sync/causeway/internal/bus"
+	"github.com/causeway-sync/causeway/internal/circuit"
 	"github.com/causeway-sync/causeway/internal/clients"
 	"github.com/causeway-sync/causeway/internal/clock"
 	"github.com/causeway-sync/causeway/internal/config"
@@ -16,7 +17,12 @@ import (
 // FromFile returns what file says. instance names the process, to people.
 func FromFile(file *config.File, b bus.Bus, instance string, clk clock.Clock, random rand.Source, logger zerolog.Logger, metrics prometheus.Registerer) (Config, error) {
 	cfg := Config{Bus: b, Clock: clk, Rand: random, Logger: logger, Metrics: metrics}
-	maker, err := clients.New(file, clients.Options{Clock: clk, Bus: b, Name: instance, Logger: logger, Metrics: metrics})
+	circuits, err := circuit.New(circuit.Config{Logger: logger, Clock: clk, Metrics: metrics})
+	if err != nil {
+		return Config{}, err
+	}
+	cfg.Circuits = circuits
+	maker, err := clients.New(file, clients.Options{Clock: clk, Bus: b, Name: instance, Logger: logger, Metrics: metrics, Circuits: circuits})
 	if err != nil {
 		return Config{}, err
 	}

@@ -13,6 +13,7 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"github.com/causeway-sync/causeway/internal/bus"
+	"github.com/causeway-sync/causeway/internal/circuit"
 	"github.com/causeway-sync/causeway/internal/clock"
 	"github.com/causeway-sync/causeway/internal/ghlapi"
 	"github.com/causeway-sync/causeway/internal/hold"
@@ -34,6 +35,8 @@ type Config struct {
 	Tenants []Tenant
 	// Close, if set, is called when Run has ended.
 	Close func()
+	// Circuits stop the work at a system that fails; nil stops none.
+	Circuits *circuit.Set
 }
 
 // Tenant is one association's two destinations.
@@ -67,6 +70,7 @@ func Run(ctx context.Context, cfg Config) error {
 		defer cfg.Close()
 	}
 	g, ctx := errgroup.WithContext(ctx)
+	g.Go(func() error { return cfg.Circuits.Report(ctx, cfg.Bus, "sink") })
 	for _, t := range cfg.Tenants {
 		if err := t.Lens.Check(); err != nil {
 			return fmt.Errorf("tenant %s: %w", t.Name, err)
@@ -90,7 +94,7 @@ func Run(ctx context.Context, cfg Config) error {
 				}
 				return nil
 			}
-			c := apply.New(apply.Config{Ready: ready,
+			c := apply.New(apply.Config{Ready: ready, Hold: cfg.Circuits.Of(system, t.Name).Holds,
 				Bus: cfg.Bus, Clock: cfg.Clock, Rand: rand.New(rand.NewPCG(cfg.Rand.Uint64(), cfg.Rand.Uint64())), Logger: cfg.Logger,
 				System: system, Tenant: t.Name, Lens: t.Lens, Destination: d, Create: create, Policy: t.Policy, Gate: gate, Workers: t.Workers,
 			})

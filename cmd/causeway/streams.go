@@ -86,7 +86,10 @@ func (s *statusCmd) Run(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	return printReadings(os.Stdout, read, time.Now())
+	if err := printReadings(os.Stdout, read, time.Now()); err != nil {
+		return err
+	}
+	return printCircuits(ctx, c, os.Stdout, time.Now())
 }
 
 func printStatus(out io.Writer, status []streams.StreamStatus) error {

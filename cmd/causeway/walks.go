@@ -13,6 +13,7 @@ import (
 	"github.com/goccy/go-json"
 
 	"github.com/causeway-sync/causeway/internal/bus"
+	"github.com/causeway-sync/causeway/internal/circuit"
 	"github.com/causeway-sync/causeway/schemas/canonical"
 	"github.com/causeway-sync/causeway/streams"
 )
@@ -66,6 +67,41 @@ func decodeKey(ctx context.Context, kv bus.KV, key string, v any) error {
 	}
 	if err != nil {
 		return fmt.Errorf("read %s: %w", key, err)
+	}
+	return nil
+}
+
+// stale is how old the word of an open circuit may be: its stage says it every
+// 20 s.
+const stale = time.Minute
+
+// printCircuits says which systems are not called at the moment.
+func printCircuits(ctx context.Context, b bus.Bus, out io.Writer, now time.Time) error {
+	kv, err := b.Bucket(ctx, streams.BUDGETS)
+	if err != nil {
+		return err
+	}
+	keys, err := kv.Keys(ctx, streams.CircuitKey("*", "*", "*"))
+	if err != nil {
+		return err
+	}
+	slices.Sort(keys)
+	for _, key := range keys {
+		var c streams.Circuit
+		if err := decodeKey(ctx, kv, key, &c); err != nil {
+			return err
+		}
+		p := strings.Split(key, ".")
+		if len(p) != 4 || c.State == "" || now.Sub(c.At) > stale {
+			continue
+		}
+		what := "fails"
+		if c.Cause == circuit.Refused {
+			what = "refuses our credentials"
+		}
+		if _, err := fmt.Fprintf(out, "! %s of %s %s since %s (%s): %s waits\n", p[2], p[1], what, c.Since.Local().Format(time.DateTime), c.Reason, p[3]); err != nil {
+			return err
+		}
 	}
 	return nil
 }

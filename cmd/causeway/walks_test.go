@@ -1,9 +1,15 @@
 package main
 
 import (
+	"bytes"
+	"strings"
 	"testing"
 	"time"
 
+	"github.com/goccy/go-json"
+
+	"github.com/causeway-sync/causeway/internal/bustest"
+	"github.com/causeway-sync/causeway/schemas/canonical"
 	"github.com/causeway-sync/causeway/streams"
 )
 
@@ -24,5 +30,33 @@ func TestBackfillLine(t *testing.T) {
 		if got := backfill(tt.walk, now); got != tt.want {
 			t.Errorf("%s: got %q, want %q", tt.name, got, tt.want)
 		}
+	}
+}
+
+func TestOpenCircuitsAreShown(t *testing.T) {
+	c := bustest.Start(t)
+	kv, err := c.Bucket(t.Context(), streams.BUDGETS)
+	if err != nil {
+		t.Fatal(err)
+	}
+	now := time.Now()
+	for stage, said := range map[string]streams.Circuit{
+		"sink":   {State: "open", Cause: "refused", Reason: "status 401", Since: now, At: now},
+		"ingest": {State: "open", Cause: "away", Reason: "status 503", Since: now, At: now.Add(-time.Hour)}, // of a process that is no more
+	} {
+		value, err := json.Marshal(said)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := kv.Put(t.Context(), streams.CircuitKey(canonical.GHL, "alpine-guild", stage), value); err != nil {
+			t.Fatal(err)
+		}
+	}
+	var out bytes.Buffer
+	if err := printCircuits(t.Context(), c, &out, now); err != nil {
+		t.Fatal(err)
+	}
+	if got := out.String(); !strings.HasPrefix(got, "! ghl of alpine-guild refuses our credentials since ") || !strings.HasSuffix(got, " (status 401): sink waits\n") || strings.Count(got, "\n") != 1 {
+		t.Errorf("got %q", got)
 	}
 }

@@ -64,6 +64,9 @@ type Config struct {
 	// Fetchers by system. A notice of another kind or system is acked: it
 	// stays in RAW for the day it is understood.
 	Fetchers map[canonical.System]Fetcher
+	// Hold, if set, says that a system can't be called now: then its notices
+	// wait.
+	Hold func(canonical.System) bool
 	// Workers is how many records are fetched at once; 0 means 8.
 	Workers int
 }
@@ -113,6 +116,12 @@ func Run(ctx context.Context, cfg Config) error {
 		return fmt.Errorf("consumer %s: %w", consumer.Durable, err)
 	}
 	sub := bus.Subscription{Stream: consumer.Stream, Durable: consumer.Durable, Group: streams.PinnedGroup, Stage: "hydrate", MaxDeliveries: 20}
+	if cfg.Hold != nil {
+		sub.Hold = func(m bus.Stored) bool {
+			s, err := streams.Parse(m.Subject)
+			return err == nil && cfg.Hold(s.System)
+		}
+	}
 	return bus.Coalesce(ctx, cfg.Bus, cfg.Clock, sub, cfg.Workers, key, h.handle)
 }
 

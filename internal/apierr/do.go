@@ -14,6 +14,13 @@ import (
 	"time"
 )
 
+// ErrHeld is the transport's word that a call was not made, because the system
+// fails or refuses our credentials. It is of class Retry.
+var ErrHeld = errors.New("the circuit is open")
+
+// held is how long to wait before a call that was not made is tried again.
+const held = 5 * time.Second
+
 // maxBody is how much of an answer is read.
 const maxBody = 8 << 20
 
@@ -71,6 +78,10 @@ func Do(ctx context.Context, client *http.Client, c Call) (Answer, error) {
 
 func (c Call) broken(ctx context.Context, err error, sent bool) error {
 	e := &Error{System: c.System, Op: c.Op, Class: Retry, Message: "no answer"}
+	if errors.Is(err, ErrHeld) {
+		e.Message, e.RetryAfter, e.Err = ErrHeld.Error(), held, ErrHeld
+		return e
+	}
 	if c.Write && sent {
 		e.Class, e.Message = Ambiguous, "no answer to a write that was sent"
 	}

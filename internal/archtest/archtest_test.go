@@ -42,12 +42,13 @@ var may = map[string][]string{
 	"internal/catalog":      {"internal/endpoint", "internal/ghlapi", "internal/noviapi"},
 	"internal/config":       {"internal/mapping", "schemas/..."},
 	"internal/configschema": {"internal/config", "internal/mapping", "schemas/..."},
-	"internal/clients":      {"internal/budget", "internal/bus", "internal/clock", "internal/config", "internal/ghlapi", "internal/noviapi", "internal/tokens", "streams", "schemas/..."},
+	"internal/clients":      {"internal/budget", "internal/bus", "internal/clock", "internal/config", "internal/ghlapi", "internal/noviapi", "internal/tokens", "streams", "schemas/...", "internal/circuit"},
 	"internal/tokens":       {"internal/apierr", "internal/bus", "internal/clock", "streams", "schemas/..."},
 	"internal/process":      {"internal/bus", "internal/clock", "internal/config", "streams"},
 	"internal/hold":         {"internal/bus", "internal/clock", "internal/mapping", "streams", "schemas/..."},
 	"internal/verify":       {"internal/apierr", "internal/budget", "internal/bus", "internal/clock", "internal/ghlapi", "internal/mapping", "internal/noviapi", "streams", "schemas/..."},
 	"internal/asyncapi":     {"streams", "schemas/..."},
+	"internal/circuit":      {"internal/apierr", "internal/bus", "internal/clock", "streams", "schemas/..."},
 
 	"ingest/webhook": {"internal/bus", "internal/clock", "streams", "schemas/..."},
 	"ingest/install": {"internal/apierr", "internal/clock", "internal/ghlapi", "internal/tokens", "schemas/..."},
@@ -56,7 +57,7 @@ var may = map[string][]string{
 	"ingest/poll":    {"ingest/rawlog", "internal/apierr", "internal/budget", "internal/bus", "internal/clock", "internal/mapping", "streams", "schemas/..."},
 	"ingest/ghl":     {"ingest/webhook", "ingest/hydrate", "ingest/poll", "internal/apierr", "internal/budget", "internal/ghlapi", "schemas/..."},
 	"ingest/novi":    {"ingest/webhook", "ingest/hydrate", "ingest/poll", "internal/apierr", "internal/budget", "internal/clock", "internal/noviapi", "schemas/..."},
-	"ingest":         {"ingest/...", "internal/budget", "internal/bus", "internal/clients", "internal/clock", "internal/config", "internal/ghlapi", "internal/mapping", "internal/noviapi", "internal/tokens", "streams", "schemas/..."},
+	"ingest":         {"ingest/...", "internal/budget", "internal/bus", "internal/clients", "internal/clock", "internal/config", "internal/ghlapi", "internal/mapping", "internal/noviapi", "internal/tokens", "streams", "schemas/...", "internal/circuit"},
 
 	"transform/merge":    {"internal/mapping", "schemas/..."},
 	"transform/identity": {"internal/bus", "internal/mapping", "streams", "schemas/..."},
@@ -68,7 +69,7 @@ var may = map[string][]string{
 	"sink/ghl":     {"sink/plan", "sink/apply", "internal/apierr", "internal/budget", "internal/clock", "internal/ghlapi", "internal/mapping", "schemas/..."},
 	"sink/novi":    {"sink/plan", "sink/apply", "internal/apierr", "internal/budget", "internal/clock", "internal/noviapi", "internal/mapping", "schemas/..."},
 	"sink/preview": {"sink/plan", "sink/apply", "sink/ghl", "sink/novi", "internal/apierr", "internal/bus", "internal/clock", "internal/ghlapi", "internal/mapping", "internal/noviapi", "streams", "schemas/..."},
-	"sink":         {"sink/...", "internal/bus", "internal/clients", "internal/clock", "internal/config", "internal/ghlapi", "internal/hold", "internal/mapping", "internal/noviapi", "streams", "schemas/..."},
+	"sink":         {"sink/...", "internal/bus", "internal/circuit", "internal/clients", "internal/clock", "internal/config", "internal/ghlapi", "internal/hold", "internal/mapping", "internal/noviapi", "streams", "schemas/..."},
 
 	"cmd/ingest":    {"ingest", "internal/process"},
 	"cmd/transform": {"transform", "internal/process"},

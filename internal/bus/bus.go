@@ -155,6 +155,9 @@ type Subscription struct {
 	// MaxDeliveries turns an ordinary error into a dead letter when reached;
 	// 0 means 10.
 	MaxDeliveries int
+	// Hold, if set, says that the work on a delivery is not to begin now. Only
+	// [Coalesce] asks; what is held stays delivered, and is asked about again.
+	Hold func(Stored) bool
 	// Stage names the stage in a dead letter.
 	Stage string
 	// Describe says, for a dead letter, what a delivery was about. Nil means:

@@ -2,6 +2,7 @@ package bus
 
 import (
 	"context"
+	"slices"
 	"sync"
 	"time"
 
@@ -24,7 +25,7 @@ const keepAlive = 8 * time.Second
 // What is waiting is bounded by the consumer's limit of unacked messages. When
 // ctx is done, what runs is finished and what waits is given back.
 func Coalesce(ctx context.Context, c Consumer, clk clock.Clock, sub Subscription, workers int, key func(Stored) string, work func(ctx context.Context, newest Stored, count int) error) error {
-	q := &coalescer{waiting: map[string][]*Delivery{}, running: map[string][]*Delivery{}, wake: make(chan struct{}, workers)}
+	q := &coalescer{hold: sub.Hold, clock: clk, waiting: map[string][]*Delivery{}, running: map[string][]*Delivery{}, wake: make(chan struct{}, workers)}
 	runCtx, stop := context.WithCancel(context.WithoutCancel(ctx))
 	defer stop()
 	var pool errgroup.Group
@@ -69,6 +70,9 @@ func Coalesce(ctx context.Context, c Consumer, clk clock.Clock, sub Subscription
 }
 
 type coalescer struct {
+	hold  func(Stored) bool
+	clock clock.Clock
+
 	mu      sync.Mutex
 	waiting map[string][]*Delivery
 	running map[string][]*Delivery // what is being worked on
@@ -103,9 +107,10 @@ func (q *coalescer) next(done <-chan struct{}) (string, []*Delivery) {
 		default:
 		}
 		q.mu.Lock()
-		if len(q.ready) > 0 {
-			key := q.ready[0]
-			q.ready = q.ready[1:]
+		held := len(q.ready) > 0
+		if i := q.first(); i >= 0 {
+			key := q.ready[i]
+			q.ready = slices.Delete(q.ready, i, i+1)
 			batch := q.waiting[key]
 			delete(q.waiting, key)
 			q.running[key] = batch
@@ -117,12 +122,29 @@ func (q *coalescer) next(done <-chan struct{}) (string, []*Delivery) {
 			return key, batch
 		}
 		q.mu.Unlock()
+		var later <-chan time.Time
+		if held {
+			later = q.clock.After(recheck)
+		}
 		select {
 		case <-done:
 			return "", nil
 		case <-q.wake:
+		case <-later:
 		}
 	}
+}
+
+// recheck is how often it is asked whether work that is held may begin.
+const recheck = 250 * time.Millisecond
+
+// first returns the index of the first key whose work may begin, -1 if there is
+// none.
+func (q *coalescer) first() int {
+	if q.hold == nil {
+		return min(0, len(q.ready)-1)
+	}
+	return slices.IndexFunc(q.ready, func(key string) bool { return !q.hold(q.waiting[key][0].Stored) })
 }
 
 func (q *coalescer) finished(key string) {

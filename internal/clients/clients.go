@@ -16,6 +16,7 @@ import (
 
 	"github.com/causeway-sync/causeway/internal/budget"
 	"github.com/causeway-sync/causeway/internal/bus"
+	"github.com/causeway-sync/causeway/internal/circuit"
 	"github.com/causeway-sync/causeway/internal/clock"
 	"github.com/causeway-sync/causeway/internal/config"
 	"github.com/causeway-sync/causeway/internal/ghlapi"
@@ -50,6 +51,8 @@ type Options struct {
 	Transport http.RoundTripper
 	// Metrics takes the counters; nil keeps none.
 	Metrics prometheus.Registerer
+	// Circuits stop the calls to a system that fails; nil stops none.
+	Circuits *circuit.Set
 }
 
 // New returns a Maker. Close gives back what its clients have leased.
@@ -105,7 +108,11 @@ func (c counted) RoundTrip(r *http.Request) (*http.Response, error) {
 }
 
 func (m *Maker) http(system string, t config.Tenant) *http.Client {
-	return &http.Client{Timeout: 30 * time.Second, Transport: counted{m.base, m.calls, system, string(t.Name)}}
+	var transport http.RoundTripper = counted{m.base, m.calls, system, string(t.Name)}
+	if b := m.options.Circuits.Of(canonical.System(system), t.Name); b != nil {
+		transport = b.Transport(transport)
+	}
+	return &http.Client{Timeout: 30 * time.Second, Transport: transport}
 }
 
 // budget returns this process's part in the budget of owner, whose limits l

@@ -311,6 +311,31 @@ func ensure(ctx context.Context, c *bus.Conn, logger zerolog.Logger) error {
 	}
 }
 
+// circuits names those that are not closed, a line each. They don't make a stage
+// unready: webhooks are taken all the same, and another instance would fare no
+// better.
+func circuits(metrics prometheus.Gatherer) string {
+	families, err := metrics.Gather()
+	if err != nil {
+		return "" // /metrics says why
+	}
+	var b strings.Builder
+	for _, f := range families {
+		for _, m := range f.GetMetric() {
+			state := int(m.GetGauge().GetValue())
+			if f.GetName() != "causeway_circuit_state" || state < 1 || state > 3 {
+				continue
+			}
+			b.WriteString("circuit")
+			for _, l := range m.GetLabel() {
+				b.WriteString(" " + l.GetName() + "=" + l.GetValue())
+			}
+			b.WriteString(": " + [...]string{"", "half-open", "open: the system fails", "open: the system refuses our credentials"}[state] + "\n")
+		}
+	}
+	return b.String()
+}
+
 func serve(ctx context.Context, l net.Listener, metrics prometheus.Gatherer, ready func() error) error {
 	mux := http.NewServeMux()
 	mux.HandleFunc("GET /healthz", func(w http.ResponseWriter, _ *http.Request) { _, _ = io.WriteString(w, "ok\n") })
@@ -319,7 +344,7 @@ func serve(ctx context.Context, l net.Listener, metrics prometheus.Gatherer, rea
 			http.Error(w, err.Error(), http.StatusServiceUnavailable)
 			return
 		}
-		_, _ = io.WriteString(w, "ready\n")
+		_, _ = io.WriteString(w, "ready\n"+circuits(metrics))
 	})
 	mux.Handle("GET /metrics", promhttp.HandlerFor(metrics, promhttp.HandlerOpts{}))
 	srv := &http.Server{Handler: mux, ReadHeaderTimeout: 5 * time.Second, IdleTimeout: time.Minute}

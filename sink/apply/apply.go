@@ -97,6 +97,9 @@ type Config struct {
 	// Ready, if set, returns when writing may begin, or with an error when ctx
 	// is done.
 	Ready func(ctx context.Context) error
+	// Hold, if set, says that the system can't be called now: then no work is
+	// begun.
+	Hold func() bool
 	// Policy says which flows are switched off and what a delete does; nil
 	// means the defaults.
 	Policy *mapping.Policy
@@ -158,6 +161,9 @@ func (c *Controller) Run(ctx context.Context) error {
 		}
 	}
 	sub := bus.Subscription{Stream: consumer.Stream, Durable: consumer.Durable, Group: streams.PinnedGroup, Stage: "sink", MaxDeliveries: 20}
+	if c.cfg.Hold != nil {
+		sub.Hold = func(bus.Stored) bool { return c.cfg.Hold() }
+	}
 	return bus.Coalesce(ctx, c.cfg.Bus, c.cfg.Clock, sub, c.cfg.Workers, func(m bus.Stored) string {
 		p, err := streams.Parse(m.Subject)
 		if err != nil {

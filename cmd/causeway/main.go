@@ -28,6 +28,7 @@ type cli struct {
 	Verify    verifyCmd    `cmd:"" help:"Check that both systems show what they ought to, and name every difference."`
 	Reconcile reconcileCmd `cmd:"" help:"Read everything at a system, report what differs from what is known of it, and repair that."`
 	Catalog   catalogCmd   `cmd:"" help:"List what can be heard from the two systems and done at them."`
+	Probe     probeCmd     `cmd:"" help:"Look whether a configuration fits the two systems as they are: credentials, scopes, paths, fields, settings, clocks."`
 	Mapping   mappingCmd   `cmd:"" help:"Check and show where fields live at each system."`
 	Plan      planCmd      `cmd:"" help:"Show which API calls a changed mapping or policy would cause, without making one."`
 	Schema    schemaCmd    `cmd:"" help:"Print the JSON Schema of a configuration file, for editors."`

@@ -49,6 +49,7 @@ var may = map[string][]string{
 	"internal/verify":       {"internal/apierr", "internal/budget", "internal/bus", "internal/clock", "internal/ghlapi", "internal/mapping", "internal/noviapi", "streams", "schemas/..."},
 	"internal/asyncapi":     {"streams", "schemas/..."},
 	"internal/circuit":      {"internal/apierr", "internal/bus", "internal/clock", "streams", "schemas/..."},
+	"internal/probe":        {"internal/apierr", "internal/budget", "internal/clock", "internal/ghlapi", "internal/mapping", "internal/noviapi", "schemas/..."},
 
 	"ingest/webhook": {"internal/bus", "internal/clock", "streams", "schemas/..."},
 	"ingest/install": {"internal/apierr", "internal/clock", "internal/ghlapi", "internal/tokens", "schemas/..."},

@@ -109,6 +109,22 @@ func TestPollingAlone(t *testing.T) {
 	good(t, r, err)
 }
 
+// TestWebhooksAlone: nothing is polled, and nothing swept.
+func TestWebhooksAlone(t *testing.T) {
+	w := world(t, dev.Options{})
+	r, err := w.Run(t.Context(), dev.Play{Contacts: 20, Changes: 20, Pace: 20 * time.Millisecond, Start: func() error { here(t, w); return nil }})
+	good(t, r, err)
+}
+
+// TestDevModes plays a short run in each mode of the command.
+func TestDevModes(t *testing.T) {
+	for _, mode := range []string{"webhooks", "polling", "both"} {
+		if code, out, errs := program(t, nil, "causeway", "dev", "--exit", "--mode", mode, "--contacts", "8", "--changes", "8", "--poll", "500ms"); code != 0 {
+			t.Errorf("%s: exit code %d: %s%s", mode, code, out, errs)
+		}
+	}
+}
+
 // TestRestartedStages stops and starts each stage in this process while
 // changes are made, so that the race detector sees it.
 func TestRestartedStages(t *testing.T) {

@@ -2,10 +2,10 @@
 STATICCHECK := honnef.co/go/tools/cmd/staticcheck@v0.8.2
 GOVULNCHECK := golang.org/x/vuln/cmd/govulncheck@latest
 
-.PHONY: help build test race lint verify bench faults campaign fuzz vuln
+.PHONY: help build test race lint verify bench faults campaign budget-campaign backfill-campaign fuzz vuln
 
 help: ## show this help
-	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-8s %s\n", $$1, $$2}'
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-17s %s\n", $$1, $$2}'
 
 build: ## build the four programs into bin/
 	go build -o bin/ ./cmd/...
@@ -35,6 +35,14 @@ SEEDS ?= 1..50
 JOBS ?= 2
 campaign: ## play many seeds of causeway dev with webhook faults (SEEDS=1..50 JOBS=2)
 	go test -tags campaign -count=1 -timeout 0 -v -run '^TestCampaign$$' ./internal/e2e -seeds $(SEEDS) -jobs $(JOBS)
+
+DURATION ?= 2m
+budget-campaign: ## six processes at the limits of both simulators, killed and frozen (SEED=N DURATION=2m)
+	go test -count=1 -timeout 0 -v -run '^TestOneBudget$$' ./internal/clients -seed $(SEED) -duration $(DURATION)
+
+CONTACTS ?= 20000
+backfill-campaign: ## a backfill that uses all calls there are, and live changes meanwhile (CONTACTS=N SEED=N)
+	go test -count=1 -tags campaign -timeout 60m -v -run '^TestBackfillAtTheLimit$$' ./internal/e2e -contacts $(CONTACTS) -seed $(SEED)
 
 fuzz: ## fuzz each decoder that faces the outside for 10 s
 	go test -run '^$$' -fuzz FuzzParse -fuzztime 10s ./streams

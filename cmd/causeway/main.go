@@ -29,6 +29,7 @@ type cli struct {
 	Reconcile reconcileCmd `cmd:"" help:"Read everything at a system, report what differs from what is known of it, and repair that."`
 	Catalog   catalogCmd   `cmd:"" help:"List what can be heard from the two systems and done at them."`
 	Probe     probeCmd     `cmd:"" help:"Look whether a configuration fits the two systems as they are: credentials, scopes, paths, fields, settings, clocks."`
+	Budget    budgetCmd    `cmd:"" help:"Show the call budgets, who has leased them, and what a backfill would take."`
 	Mapping   mappingCmd   `cmd:"" help:"Check and show where fields live at each system."`
 	Plan      planCmd      `cmd:"" help:"Show which API calls a changed mapping or policy would cause, without making one."`
 	Schema    schemaCmd    `cmd:"" help:"Print the JSON Schema of a configuration file, for editors."`

@@ -66,7 +66,7 @@ var may = map[string][]string{
 	"transform":          {"transform/...", "internal/bus", "internal/config", "internal/mapping", "streams", "schemas/..."},
 
 	"sink/plan":    {"internal/mapping", "schemas/..."},
-	"sink/apply":   {"sink/plan", "internal/apierr", "internal/bus", "internal/clock", "internal/hold", "internal/mapping", "streams", "schemas/..."},
+	"sink/apply":   {"sink/plan", "internal/apierr", "internal/budget", "internal/bus", "internal/clock", "internal/hold", "internal/mapping", "streams", "schemas/..."},
 	"sink/ghl":     {"sink/plan", "sink/apply", "internal/apierr", "internal/budget", "internal/clock", "internal/ghlapi", "internal/mapping", "schemas/..."},
 	"sink/novi":    {"sink/plan", "sink/apply", "internal/apierr", "internal/budget", "internal/clock", "internal/noviapi", "internal/mapping", "schemas/..."},
 	"sink/preview": {"sink/plan", "sink/apply", "sink/ghl", "sink/novi", "internal/apierr", "internal/bus", "internal/clock", "internal/ghlapi", "internal/mapping", "internal/noviapi", "streams", "schemas/..."},

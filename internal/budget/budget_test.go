@@ -123,7 +123,7 @@ func TestCorrect(t *testing.T) {
 		want int // calls that can be made at once
 	}{
 		"nothing":           {func(*budget.Report) {}, 10},
-		"a lower limit":     {func(r *budget.Report) { r.Calls = 30 }, 3},
+		"a lower limit":     {func(r *budget.Report) { r.Calls = 6 }, 6},
 		"a higher limit":    {func(r *budget.Report) { r.Calls = 500 }, 10},
 		"somebody else":     {func(r *budget.Report) { r.Remaining = 3 }, 3 + 2 + 100/50},
 		"another's day":     {func(r *budget.Report) { r.DailyCalls, r.DailyRemaining = 1000, 4 }, 4},

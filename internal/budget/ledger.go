@@ -354,19 +354,41 @@ func (o *watcher) targets(l Ledger, j, capacity int, now time.Time) map[string]i
 			}
 		}
 	}
-	parts := fill(capacity, demands[:], weights[:])
 	out := map[string]int{}
-	for lane, part := range parts {
+	share := func(lane, part int, want func(Member) []int) {
 		wants, ones := make([]int, len(ids)), make([]int, len(ids))
 		for i, id := range ids {
 			ones[i] = 1
-			if lane < len(l.Members[id].Want[j]) {
-				wants[i] = l.Members[id].Want[j][lane]
+			if by := want(l.Members[id]); lane < len(by) {
+				wants[i] = by[lane]
 			}
 		}
 		for i, n := range fill(part, wants, ones) {
 			out[ids[i]] += n
+			capacity -= n
 		}
+	}
+	for lane, part := range fill(capacity, demands[:], weights[:]) {
+		share(lane, part, func(m Member) []int { return m.Want[j] })
+	}
+	// What nobody wants yet goes to those who wait.
+	hungry := func(m Member) []int {
+		all := make([]int, lanes)
+		for lane := range all {
+			if lane < len(m.Waiting) && m.Waiting[lane] > 0 {
+				all[lane] = l.Limits[j].Calls
+			}
+		}
+		return all
+	}
+	demands = [lanes]int{}
+	for _, id := range ids {
+		for lane, n := range hungry(l.Members[id]) {
+			demands[lane] += n
+		}
+	}
+	for lane, part := range fill(capacity, demands[:], weights[:]) {
+		share(lane, part, hungry)
 	}
 	return out
 }

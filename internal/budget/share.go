@@ -362,9 +362,10 @@ func (s *share) self(b *Budget, now time.Time) self {
 			used := w.open[lane] + w.restBy[lane]
 			switch {
 			case me.waiting[lane] > 0:
-				want[lane] = w.Calls
+				// More, but no more at a time than others can give.
+				want[lane] = min(w.Calls, used+me.waiting[lane]+max(2, w.Calls/20, used/8))
 			case used > 0:
-				want[lane] = min(w.Calls, used+max(2, used/5))
+				want[lane] = min(w.Calls, used+max(2, used/33))
 			}
 			if j == 0 {
 				me.used[lane] = used

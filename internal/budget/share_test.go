@@ -63,6 +63,114 @@ func TestSaturated(t *testing.T) {
 	}
 }
 
+// TestEchoes: each write of one process leads to two reads by another, which
+// has more than enough of a share for them. What it doesn't need is used.
+func TestEchoes(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(3, budget.Window{Calls: 1000, Per: 10 * time.Second})
+		defer close(w.done)
+		sink, ingest := w.start("sink", 0, budget.Limits{}), w.start("ingest", 0, budget.Limits{})
+		echoes := make(chan struct{}, 100_000)
+		for range 8 {
+			sink.work.Go(func() {
+				for sink.call(budget.Backfill) == nil {
+					echoes <- struct{}{}
+					echoes <- struct{}{}
+				}
+			})
+			ingest.work.Go(func() {
+				for {
+					select {
+					case <-echoes:
+						if ingest.call(budget.Hydrate) != nil {
+							return
+						}
+					case <-ingest.ctx.Done():
+						return
+					}
+				}
+			})
+		}
+		pass(20 * time.Second)
+		from := time.Now()
+		pass(time.Minute)
+		got := w.between(from, time.Now())
+		sink.end()
+		ingest.end()
+		t.Logf("%.1f %% used, %d echoes wait", float64(got)/60, len(echoes))
+		if got < 5500 {
+			t.Errorf("%d of 6000 calls were used", got)
+		}
+		if over := w.over(); over != "" {
+			t.Error(over)
+		}
+	})
+}
+
+// TestLiveChange: while others backfill with all there is, a live change of a
+// process that did nothing so far waits less than a second.
+func TestLiveChange(t *testing.T) {
+	for name, windows := range map[string][]budget.Window{"ghl": ghlWindows, "novi": noviWindows} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				w := newWorld(4, windows...)
+				defer close(w.done)
+				var all []*process
+				for i := range 3 {
+					p := w.start(fmt.Sprint(i), 0, budget.Limits{})
+					p.saturate(p.ctx, budget.Backfill, 8)
+					all = append(all, p)
+				}
+				live := w.start("live", 0, budget.Limits{})
+				all = append(all, live)
+				pass(90 * time.Second)
+				var worst time.Duration
+				for range 50 {
+					pass(w.upTo(6 * time.Second))
+					began := time.Now()
+					permit, err := live.b.Acquire(t.Context(), budget.Live, 1)
+					if err != nil {
+						t.Fatal(err)
+					}
+					worst = max(worst, time.Since(began))
+					permit.Done()
+				}
+				for _, p := range all {
+					p.end()
+				}
+				t.Logf("the longest wait was %s", worst)
+				if worst > time.Second {
+					t.Errorf("a live change waited %s", worst)
+				}
+			})
+		})
+	}
+}
+
+// TestGivesUp: what an idle process held is used by the others when it has
+// rested, a window and two seconds later.
+func TestGivesUp(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(5, budget.Window{Calls: 1000, Per: 10 * time.Second})
+		defer close(w.done)
+		one, two := w.start("one", 0, budget.Limits{}), w.start("two", 0, budget.Limits{})
+		ctx, stop := context.WithCancel(one.ctx)
+		one.saturate(ctx, budget.Live, 16)
+		two.saturate(two.ctx, budget.Backfill, 16)
+		pass(30 * time.Second)
+		stop()
+		pass(12 * time.Second)
+		from := time.Now()
+		pass(20 * time.Second)
+		got := w.between(from, time.Now())
+		one.end()
+		two.end()
+		if got < 1900 {
+			t.Errorf("%d of 2000 calls were used", got)
+		}
+	})
+}
+
 // TestNeverOver: whatever happens to processes and broker, no window ever
 // holds more calls than the limit.
 func TestNeverOver(t *testing.T) {

@@ -37,30 +37,23 @@ type window struct {
 	urgent, bulk *rate.Limiter
 }
 
-func newWindow(w Window) *window {
-	return &window{Window: w, urgent: rate.NewLimiter(0, 0), bulk: rate.NewLimiter(0, 0)}
-}
-
-// hold sets what is held and meant to be used.
+// hold sets what is held and meant to be used, as of a turn.
 func (w *window) hold(now time.Time, held, use int) {
-	if held == w.held && use == w.cap {
-		return
-	}
-	w.held, w.cap = held, use
 	// A little faster than slots come free, so that these set the pace.
 	limit := rate.Limit(1.03 * float64(use) / w.Per.Seconds())
-	for _, l := range []struct {
-		limiter *rate.Limiter
-		burst   int
-	}{{w.urgent, max(2, use/10)}, {w.bulk, max(2, use/50)}} {
-		first := l.limiter.Burst() == 0
-		l.limiter.SetLimitAt(now, limit)
-		l.limiter.SetBurstAt(now, l.burst)
-		if first {
-			// A limiter that was made without a burst starts with nothing saved.
-			*l.limiter = *rate.NewLimiter(limit, l.burst)
-		}
+	w.held, w.cap = held, use
+	w.urgent = paced(w.urgent, now, limit, max(few, use/10))
+	w.bulk = paced(w.bulk, now, limit, max(2, use/50))
+}
+
+// paced changes a limiter, or makes one that is full.
+func paced(l *rate.Limiter, now time.Time, limit rate.Limit, burst int) *rate.Limiter {
+	if l == nil {
+		return rate.NewLimiter(limit, burst)
 	}
+	l.SetLimitAt(now, limit)
+	l.SetBurstAt(now, burst)
+	return l
 }
 
 // settle forgets the slots that have rested.
@@ -92,6 +85,9 @@ func (w *window) busy() int {
 
 // free is how many calls may begin, as far as slots go.
 func (w *window) free() int { return min(w.held, w.cap) - w.busy() }
+
+// few slots are used by urgent lanes as they come, at no pace.
+const few = 10
 
 // never is longer than anybody waits: something else has to happen first.
 const never = 24 * time.Hour
@@ -144,7 +140,7 @@ type slots struct{ windows []*window }
 func newSlots(windows []Window) *slots {
 	s := &slots{}
 	for _, w := range windows {
-		s.windows = append(s.windows, newWindow(w))
+		s.windows = append(s.windows, &window{Window: w})
 	}
 	return s
 }
@@ -162,6 +158,9 @@ func (s *slots) take(now time.Time, lane Lane, n int) (wait time.Duration, slot 
 	var paces []*rate.Reservation
 	for _, w := range s.windows {
 		limiters := []*rate.Limiter{w.urgent, w.bulk}
+		if lane.urgent() && w.cap <= few {
+			continue
+		}
 		if lane.urgent() {
 			limiters = limiters[:1]
 		}

@@ -124,6 +124,7 @@ type KV interface {
 // exactly once with Done, from any goroutine.
 type Delivery struct {
 	Stored
+	hint bool // handed out by Tail; there is nothing to settle
 	// Count is how often it has been delivered, from 1.
 	Count int
 	// Done turns the verdict on the work into an answer to the broker:
@@ -152,6 +153,11 @@ type Subscription struct {
 	// Concurrency is how many handlers run at once; 0 means 1. The handler of
 	// a Subscription with Concurrency 1 sees messages in stream order.
 	Concurrency int
+	// Urgent, for Coalesce, says which messages overtake: those that are stored
+	// under Filters from now on and are urgent have their key worked on next,
+	// also when the consumer has yet to hand out many that came before.
+	Urgent  func(Stored) bool
+	Filters []string
 	// MaxDeliveries turns an ordinary error into a dead letter when reached;
 	// 0 means 10.
 	MaxDeliveries int
@@ -173,6 +179,9 @@ type Consumer interface {
 	// every delivery is settled, but may return before it is: that is how a
 	// caller pipelines. While paused (see Pause) nothing is asked for.
 	Consume(ctx context.Context, sub Subscription, handle func(context.Context, *Delivery)) error
+	// Tail calls each with what is stored under filters from now on, until ctx
+	// is done. It is a hint: what comes while the broker is away may be missed.
+	Tail(ctx context.Context, stream string, filters []string, each func(Stored))
 }
 
 // Bus is everything a stage needs of the broker.

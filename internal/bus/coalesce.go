@@ -2,6 +2,7 @@ package bus
 
 import (
 	"context"
+	"errors"
 	"slices"
 	"sync"
 	"time"
@@ -22,14 +23,19 @@ const keepAlive = 8 * time.Second
 // and how often the most often delivered one has been; its verdict settles all
 // of them.
 //
+// With sub.Urgent a key may overtake. It is worked on with its newest message,
+// before its delivery comes; that one then finds the work done. This only
+// happens while more deliveries are held than can be worked on: then this is
+// the instance that works, and there is something to overtake.
+//
 // What is waiting is bounded by the consumer's limit of unacked messages. When
 // ctx is done, what runs is finished and what waits is given back.
 func Coalesce(ctx context.Context, c Consumer, clk clock.Clock, sub Subscription, workers int, key func(Stored) string, work func(ctx context.Context, newest Stored, count int) error) error {
-	q := &coalescer{hold: sub.Hold, clock: clk, waiting: map[string][]*Delivery{}, running: map[string][]*Delivery{}, wake: make(chan struct{}, workers)}
+	done := make(chan struct{})
+	q := &coalescer{hold: sub.Hold, clock: clk, done: done, workers: workers, waiting: map[string][]*Delivery{}, running: map[string][]*Delivery{}, wake: make(chan struct{}, workers)}
 	runCtx, stop := context.WithCancel(context.WithoutCancel(ctx))
 	defer stop()
 	var pool errgroup.Group
-	done := make(chan struct{})
 	for range workers {
 		pool.Go(func() error {
 			for {
@@ -45,7 +51,7 @@ func Coalesce(ctx context.Context, c Consumer, clk clock.Clock, sub Subscription
 					}
 				}
 				err := work(runCtx, newest.Stored, count)
-				q.finished(k)
+				q.finished(k, batch)
 				for _, d := range batch {
 					d.Done(err)
 				}
@@ -62,6 +68,15 @@ func Coalesce(ctx context.Context, c Consumer, clk clock.Clock, sub Subscription
 			}
 		}
 	})
+	if sub.Urgent != nil {
+		tailCtx, end := context.WithCancel(ctx)
+		defer end()
+		go c.Tail(tailCtx, sub.Stream, sub.Filters, func(m Stored) {
+			if sub.Urgent(m) {
+				q.urge(key(m), m, 1)
+			}
+		})
+	}
 	err := c.Consume(ctx, sub, func(_ context.Context, d *Delivery) { q.add(key(d.Stored), d) })
 	close(done)
 	_ = pool.Wait() // the workers have no errors of their own
@@ -70,23 +85,60 @@ func Coalesce(ctx context.Context, c Consumer, clk clock.Clock, sub Subscription
 }
 
 type coalescer struct {
-	hold  func(Stored) bool
-	clock clock.Clock
+	hold func(Stored) bool
 
 	mu      sync.Mutex
 	waiting map[string][]*Delivery
 	running map[string][]*Delivery // what is being worked on
 	ready   []string               // keys that wait and don't run
+	clock   clock.Clock
+	done    <-chan struct{}
+	workers int
+	held    int // deliveries that are neither settled nor hints
 	wake    chan struct{}
 }
 
 func (q *coalescer) add(key string, d *Delivery) {
 	q.mu.Lock()
+	q.held++
 	if len(q.waiting[key]) == 0 && q.running[key] == nil {
 		q.ready = append(q.ready, key)
 	}
 	q.waiting[key] = append(q.waiting[key], d)
 	q.mu.Unlock()
+	q.signal()
+}
+
+// hints is how often a key overtakes for one message.
+const hints = 10
+
+// again has key worked on once more, if its work says later.
+func (q *coalescer) again(key string, m Stored, count int, err error) {
+	var v *verdict
+	if !errors.As(err, &v) || v.terminate || count >= hints {
+		return // its delivery comes in its turn
+	}
+	go func() {
+		select {
+		case <-q.done:
+		case <-q.clock.After(v.delay):
+			q.urge(key, m, count+1)
+		}
+	}()
+}
+
+// urge has key worked on next, for the count-th time.
+func (q *coalescer) urge(key string, m Stored, count int) {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	if q.held <= q.workers {
+		return
+	}
+	q.waiting[key] = append(q.waiting[key], &Delivery{Stored: m, hint: true, Count: count, InProgress: func() {},
+		Done: func(err error) { q.again(key, m, count, err) }})
+	if q.running[key] == nil {
+		q.ready = slices.Insert(slices.DeleteFunc(q.ready, func(k string) bool { return k == key }), 0, key)
+	}
 	q.signal()
 }
 
@@ -147,10 +199,17 @@ func (q *coalescer) first() int {
 	return slices.IndexFunc(q.ready, func(key string) bool { return !q.hold(q.waiting[key][0].Stored) })
 }
 
-func (q *coalescer) finished(key string) {
+func (q *coalescer) finished(key string, batch []*Delivery) {
 	q.mu.Lock()
 	delete(q.running, key)
-	if len(q.waiting[key]) > 0 {
+	for _, d := range batch {
+		if !d.hint {
+			q.held--
+		}
+	}
+	if next := q.waiting[key]; slices.ContainsFunc(next, func(d *Delivery) bool { return d.hint }) {
+		q.ready = slices.Insert(q.ready, 0, key)
+	} else if len(next) > 0 {
 		q.ready = append(q.ready, key)
 	}
 	q.mu.Unlock()

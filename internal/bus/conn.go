@@ -374,6 +374,40 @@ func (c *Conn) scan(ctx context.Context, stream string, cfg jetstream.OrderedCon
 	}
 }
 
+// Tail implements [Consumer].
+func (c *Conn) Tail(ctx context.Context, stream string, filters []string, each func(Stored)) {
+	for ctx.Err() == nil {
+		if err := c.tail(ctx, stream, filters, each); err != nil && ctx.Err() == nil {
+			c.logger.Warn().Err(err).Str("stream", stream).Msg("tail interrupted; attaching again")
+		}
+		_ = clock.Sleep(ctx, c.clock, time.Second) // ctx is looked at above
+	}
+}
+
+func (c *Conn) tail(ctx context.Context, stream string, filters []string, each func(Stored)) error {
+	consumer, err := c.js.OrderedConsumer(ctx, stream, jetstream.OrderedConsumerConfig{FilterSubjects: filters, DeliverPolicy: jetstream.DeliverNewPolicy})
+	if err != nil {
+		return fmt.Errorf("tail %s: %w", stream, err)
+	}
+	it, err := consumer.Messages()
+	if err != nil {
+		return fmt.Errorf("tail %s: %w", stream, err)
+	}
+	defer it.Stop()
+	defer context.AfterFunc(ctx, it.Stop)()
+	for {
+		m, err := it.Next()
+		if err != nil {
+			return fmt.Errorf("tail %s: %w", stream, err)
+		}
+		meta, err := m.Metadata()
+		if err != nil {
+			return fmt.Errorf("tail %s: %w", stream, err)
+		}
+		each(Stored{Stream: stream, Subject: m.Subject(), Header: Header(m.Headers()), Data: m.Data(), Seq: meta.Sequence.Stream, Time: meta.Timestamp})
+	}
+}
+
 // EnsureConsumer implements [Bus].
 func (c *Conn) EnsureConsumer(ctx context.Context, spec streams.Consumer) error {
 	return streams.EnsureConsumer(ctx, c.js, spec)

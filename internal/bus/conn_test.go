@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -474,6 +475,65 @@ func TestCoalesce(t *testing.T) {
 	}
 	if got := max(newest["raw.ghl.a.contact.r0.fetch"], newest["raw.ghl.a.contact.r1.fetch"]); got != last {
 		t.Errorf("the newest seen is %d, want %d", got, last)
+	}
+}
+
+// TestUrgentOvertakes: of many keys that wait, the one that somebody has just
+// changed is worked on next, whether it has been handed out or not.
+func TestUrgentOvertakes(t *testing.T) {
+	c := bustest.Start(t)
+	spec := streams.Transform()
+	if err := c.EnsureConsumer(t.Context(), spec); err != nil {
+		t.Fatal(err)
+	}
+	const n = 100
+	for i := range n {
+		publish(t, c, bus.Message{Subject: fmt.Sprintf("raw.ghl.a.contact.r%d.backfill", i), Data: []byte("{}")})
+	}
+	release := make(chan struct{})
+	var mu sync.Mutex
+	var order []string
+	worked := func() []string {
+		mu.Lock()
+		defer mu.Unlock()
+		return slices.Clone(order)
+	}
+	var listens, marked atomic.Bool
+	bustest.Go(t, func(ctx context.Context) error {
+		return bus.Coalesce(ctx, c, clock.System{}, bus.Subscription{Stream: spec.Stream, Durable: spec.Durable, Stage: "transform",
+			Filters: []string{"raw.>"}, Urgent: func(m bus.Stored) bool {
+				listens.Store(true)
+				marked.Store(strings.HasSuffix(m.Subject, ".poll"))
+				return strings.HasSuffix(m.Subject, ".fetch")
+			}}, 2,
+			func(m bus.Stored) string { return strings.Split(m.Subject, ".")[4] },
+			func(_ context.Context, m bus.Stored, _ int) error {
+				mu.Lock()
+				order = append(order, strings.Split(m.Subject, ".")[4])
+				mu.Unlock()
+				<-release
+				return nil
+			})
+	})
+	bustest.Until(t, func() bool { return len(worked()) == 2 })
+	// Until it listens, nothing is asked for.
+	bustest.Until(t, func() bool {
+		publish(t, c, bus.Message{Subject: "raw.ghl.a.contact.r0.backfill", Data: []byte("{}")})
+		return listens.Load()
+	})
+	for _, key := range []string{"r99", "new"} {
+		publish(t, c, bus.Message{Subject: "raw.ghl.a.contact." + key + ".fetch", Data: []byte("{}")})
+	}
+	publish(t, c, bus.Message{Subject: "raw.ghl.a.contact.r0.poll", Data: []byte("{}")})
+	bustest.Until(t, marked.Load)
+	close(release)
+	bustest.Settled(t, c, spec.Stream, spec.Durable)
+	next := worked()[2:6]
+	if !slices.Contains(next, "r99") || !slices.Contains(next, "new") {
+		t.Errorf("after the first two come %v", next)
+	}
+	if all := worked(); len(all) < n+1 {
+		t.Errorf("%d of %d keys were worked on", len(all), n+1)
 	}
 }
 

@@ -23,6 +23,7 @@ import (
 	"github.com/rs/zerolog"
 
 	"github.com/causeway-sync/causeway/internal/apierr"
+	"github.com/causeway-sync/causeway/internal/budget"
 	"github.com/causeway-sync/causeway/internal/bus"
 	"github.com/causeway-sync/causeway/internal/clock"
 	"github.com/causeway-sync/causeway/internal/hold"
@@ -160,7 +161,8 @@ func (c *Controller) Run(ctx context.Context) error {
 			return nil // stopped before it began
 		}
 	}
-	sub := bus.Subscription{Stream: consumer.Stream, Durable: consumer.Durable, Group: streams.PinnedGroup, Stage: "sink", MaxDeliveries: 20}
+	sub := bus.Subscription{Stream: consumer.Stream, Durable: consumer.Durable, Group: streams.PinnedGroup, Stage: "sink", MaxDeliveries: 20,
+		Urgent: urgent, Filters: consumer.Filters}
 	if c.cfg.Hold != nil {
 		sub.Hold = func(bus.Stored) bool { return c.cfg.Hold() }
 	}
@@ -171,6 +173,22 @@ func (c *Controller) Run(ctx context.Context) error {
 		}
 		return p.ID
 	}, c.handle)
+}
+
+// urgent reports whether an event follows from what somebody has just changed,
+// so that it is written before the rest of a backfill.
+func urgent(m bus.Stored) bool {
+	var e struct {
+		Cause canonical.Cause `json:"cause"`
+	}
+	if json.Unmarshal(m.Data, &e) != nil {
+		return false // the consumer hands it out as well, and sees to it
+	}
+	switch observation.Via(e.Cause.Via) {
+	case observation.Fetch, observation.Poll, observation.FromRule:
+		return true
+	}
+	return false
 }
 
 // task is one look at one entity.
@@ -212,6 +230,9 @@ func (t *task) look(ctx context.Context) (err error) {
 		if t.parent, err = t.findParent(ctx); err != nil || t.parent == "" {
 			return err // once the contact is linked, the item's next event comes
 		}
+	}
+	if via := observation.Via(t.state.Cause.Via); via == observation.Backfill || via == observation.Reconcile {
+		ctx = budget.WithLane(ctx, budget.Backfill)
 	}
 	effects, err := t.cfg.Bus.Last(ctx, streams.EFFECTS, t.effectSubject())
 	switch {

@@ -131,7 +131,7 @@ func (s *shard) merge(ctx context.Context, e *entity) (started bool, err error) 
 	if j.seen.Absent && e.state.Version == 0 {
 		return false, nil
 	}
-	if parent := e.state.ContactID(); j.seen.Absent && parent != "" {
+	if parent := e.state.ContactID(); j.seen.Absent && !j.seen.ParentGone && parent != "" {
 		if j.seen.ParentGone, j.seen.ParentRemoved, err = s.parentGone(ctx, j, e, parent); err != nil {
 			return false, err
 		}

@@ -191,7 +191,7 @@ func (d *dispatcher) prepare(ctx context.Context, m *bus.Delivery) (job, error) 
 		return job{}, bus.Terminate(fmt.Errorf("observation of kind %q, which is not handled", o.Kind))
 	}
 	j := job{delivery: m, tenant: o.Tenant, kind: o.Kind, policy: policy, seen: merge.Seen{
-		System: o.System, External: o.ExternalID, Via: o.Via, Absent: o.Absent, Wrote: o.Wrote, Atomic: o.Atomic, Target: o.Target, Creates: o.Creates, Reason: o.Reason, Restored: o.Restored,
+		System: o.System, External: o.ExternalID, Via: o.Via, Absent: o.Absent, ParentGone: o.ParentGone, Wrote: o.Wrote, Atomic: o.Atomic, Target: o.Target, Creates: o.Creates, Reason: o.Reason, Restored: o.Restored,
 		At: canonical.Read{AsOf: o.ReadBegan.UnixMicro(), Seq: m.Seq},
 	}}
 	if !o.Modified.IsZero() {

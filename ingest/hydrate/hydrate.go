@@ -190,11 +190,26 @@ func (h *hydrator) fetch(ctx context.Context, fetcher Fetcher, about observation
 	switch {
 	case apierr.ClassOf(err) == apierr.Gone:
 		o = observation.Observation{ReadBegan: began, Absent: true, Parent: about.Parent}
+		if o.ParentGone, err = parentGone(ctx, fetcher, about); err != nil {
+			return observation.Observation{}, err
+		}
 	case err != nil:
 		return observation.Observation{}, err
 	}
 	o.System, o.Tenant, o.Kind, o.ExternalID, o.Via = about.System, about.Tenant, about.Kind, about.ExternalID, observation.Fetch
 	return o, nil
+}
+
+// parentGone reports whether the contact of an item that is gone is so too.
+func parentGone(ctx context.Context, fetcher Fetcher, item observation.Observation) (bool, error) {
+	if item.Kind == canonical.KindContact || item.Parent == "" {
+		return false, nil
+	}
+	_, err := fetcher.Fetch(ctx, observation.Observation{System: item.System, Tenant: item.Tenant, Kind: canonical.KindContact, ExternalID: item.Parent})
+	if apierr.ClassOf(err) == apierr.Gone {
+		return true, nil
+	}
+	return false, err
 }
 
 // item fetches a task, a note or an appointment. Its contact is what the

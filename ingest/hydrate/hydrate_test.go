@@ -188,6 +188,7 @@ type place struct {
 	lag    int                                           // searches until the index is up to date
 	delete bool                                          // a notice is of a delete
 	calls  int
+	alone  bool // there is no contact
 }
 
 func (p *place) set(f func()) {
@@ -203,6 +204,9 @@ func (p *place) record(kind canonical.Kind, id, contact canonical.ExternalID) ob
 func (p *place) Fetch(_ context.Context, about observation.Observation) (observation.Observation, error) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
+	if about.Kind == canonical.KindContact && p.alone {
+		return observation.Observation{}, &apierr.Error{System: "ghl", Op: "get contact", Class: apierr.Gone}
+	}
 	if about.Kind == canonical.KindContact {
 		return p.record(about.Kind, about.ExternalID, ""), nil
 	}
@@ -288,6 +292,7 @@ func TestWhoseItemItIs(t *testing.T) {
 		{"it has moved", place{there: ids{"t1": "c2"}, index: ids{"t1": "c2"}}, "c1", "", "c2", false},
 		{"deleted, the notice says whose", place{delete: true}, "", "c1", "c1", true},
 		{"deleted, it was seen before", place{delete: true}, "c1", "", "c1", true},
+		{"deleted with its contact", place{delete: true, alone: true}, "", "c1", "c1", true},
 		{"deleted, the index is behind", place{index: ids{"t1": "c1"}, delete: true}, "c1", "", "c1", true},
 		{"deleted, nobody knows whose", place{delete: true}, "", "", "", false},
 		{"made and deleted, and nobody told", place{}, "", "", "", false},
@@ -308,7 +313,7 @@ func TestWhoseItemItIs(t *testing.T) {
 				if tt.place.calls < 2 {
 					t.Error("it was looked for once only")
 				}
-			} else if len(got) != 1 || got[0].Parent != tt.want || got[0].Absent != tt.absent {
+			} else if len(got) != 1 || got[0].Parent != tt.want || got[0].Absent != tt.absent || got[0].ParentGone != tt.place.alone {
 				t.Errorf("got %+v", got)
 			}
 			if dead := bustest.All(t, c, streams.DEAD); len(dead) > 0 {

@@ -27,7 +27,7 @@ type Sweeper interface {
 	// the sweep's to set; an item may be on several pages.
 	Sweep(ctx context.Context, cursor json.RawMessage) (Page, error)
 	// Fetch returns the item that about names by its Kind, ExternalID and
-	// Parent; an error of class Gone says that there is none.
+	// Parent, or the contact; an error of class Gone says that there is none.
 	Fetch(ctx context.Context, about observation.Observation) (observation.Observation, error)
 	// Covers says whether an item, as it was seen last, is in this part of the
 	// sweeps, of which the kinds are these.
@@ -337,9 +337,17 @@ func (s *sweeper) missing(ctx context.Context) error {
 		}
 		began := s.Clock.Now()
 		o, err := s.Sweeper.Fetch(ctx, k.about)
+		contactGone := false
+		if apierr.ClassOf(err) == apierr.Gone && k.about.Parent != "" {
+			// Did it go by itself, or with its contact?
+			_, of := s.Sweeper.Fetch(ctx, observation.Observation{System: s.System, Tenant: s.Tenant, Kind: canonical.KindContact, ExternalID: k.about.Parent})
+			if contactGone = apierr.ClassOf(of) == apierr.Gone; of != nil && !contactGone {
+				err = of
+			}
+		}
 		switch {
 		case apierr.ClassOf(err) == apierr.Gone:
-			o = observation.Observation{Kind: key.kind, ExternalID: key.id, Parent: k.about.Parent, ReadBegan: began, Absent: true}
+			o = observation.Observation{Kind: key.kind, ExternalID: key.id, Parent: k.about.Parent, ReadBegan: began, Absent: true, ParentGone: contactGone}
 		case err != nil:
 			// It stays missing and is asked for after the next sweep.
 			s.Logger.Warn().Err(err).Str("system", string(s.System)).Str("tenant", string(s.Tenant)).Str("sweep", s.Name).Msg("a missing item could not be asked for")

@@ -32,6 +32,8 @@ type shelf struct {
 	gets   int
 	got    int // how many sweeps there were at the first of these
 	failed int
+	// contactGone says that the contact of all is not there.
+	contactGone bool
 }
 
 func (s *shelf) observe(n int, endpoint string) observation.Observation {
@@ -84,6 +86,12 @@ func (s *shelf) Fetch(_ context.Context, about observation.Observation) (observa
 	if s.refuse {
 		s.gets++
 		return observation.Observation{}, refused
+	}
+	if about.Kind == canonical.KindContact {
+		if s.contactGone {
+			return observation.Observation{}, &apierr.Error{System: "ghl", Op: "get contact", Class: apierr.Gone}
+		}
+		return observation.Observation{Kind: about.Kind, ExternalID: about.ExternalID, Record: []byte(`{}`)}, nil
 	}
 	if s.gets++; s.gets == 1 {
 		s.got = s.sweeps
@@ -172,6 +180,21 @@ func TestAbsenceTakesTwoSweepsAndTheSystemsWord(t *testing.T) {
 			t.Errorf("asked for %d times, first after %d sweeps", s.gets, s.got-at)
 		}
 	})
+}
+
+func TestAbsenceWithItsContact(t *testing.T) {
+	for _, gone := range []bool{false, true} {
+		c, s := bustest.Start(t), newShelf(3)
+		s.contactGone = gone
+		goSweep(t, sweeps(c, s))
+		s.more(t, 1)
+		s.change(func() { s.titles[1] = "" })
+		bustest.Until(t, func() bool { return len(absences(t, c)) == 1 })
+		all := bustest.All(t, c, streams.RAW)
+		if o, err := observation.Decode(all[len(all)-1].Data); err != nil || o.ParentGone != gone {
+			t.Errorf("the contact is gone: %t, and the absence says %t, %v", gone, o.ParentGone, err)
+		}
+	}
 }
 
 // TestAbsenceWhileNobodySwept: a new instance misses what the transform has

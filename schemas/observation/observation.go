@@ -86,6 +86,9 @@ type Observation struct {
 	Modified time.Time `json:"modified,omitzero"`
 	// Absent says that the system answered that there is no such record.
 	Absent bool `json:"absent,omitempty"`
+	// ParentGone says of an absent item that the contact it hung on is not
+	// there either: it was not deleted by itself.
+	ParentGone bool `json:"parent_gone,omitempty"`
 	// Parent is the record, at the same system, that this one hangs on: of a
 	// task, a note or an appointment its contact. An intent to create has it
 	// too, a relink the record whose contact became known.

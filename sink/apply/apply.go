@@ -770,10 +770,18 @@ func (t *task) fail(ctx context.Context, e effect.Effect, readings []Reading, wr
 
 // gone tells the transform that the record is not there.
 func (t *task) gone(ctx context.Context, id canonical.ExternalID) error {
-	_, err := t.publish(ctx, observation.Observation{
+	o := observation.Observation{
 		System: t.cfg.System, Tenant: t.cfg.Tenant, Kind: t.kind, ExternalID: id, Parent: t.parent,
 		Via: observation.Fetch, ReadBegan: t.cfg.Clock.Now(), Absent: true,
-	})
+	}
+	if t.kind != canonical.KindContact {
+		// Did it go by itself, or with its contact?
+		_, err := t.cfg.Destination.Read(ctx, Ref{Kind: canonical.KindContact, ID: t.parent})
+		if o.ParentGone = apierr.ClassOf(err) == apierr.Gone; err != nil && !o.ParentGone {
+			return t.verdict(err)
+		}
+	}
+	_, err := t.publish(ctx, o)
 	return err
 }
 

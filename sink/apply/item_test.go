@@ -32,6 +32,8 @@ type shelf struct {
 	title map[canonical.ExternalID]string
 	calls []string
 	after func(op string) error // called after a write was done
+	// contactGone says that there is no contact.
+	contactGone bool
 }
 
 func newShelf() *shelf {
@@ -48,6 +50,9 @@ func (s *shelf) reading(ref apply.Ref) apply.Reading {
 func (s *shelf) Read(_ context.Context, ref apply.Ref) (apply.Reading, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	if ref.Kind == canonical.KindContact && !s.contactGone {
+		return apply.Reading{External: ref.ID}, nil
+	}
 	if _, there := s.items[ref.ID]; !there {
 		return apply.Reading{}, broken(apierr.Gone)
 	}
@@ -371,7 +376,14 @@ func TestSlowTransform(t *testing.T) {
 }
 
 func TestUpdateOfAnItemThatIsGone(t *testing.T) {
+	for _, withContact := range []bool{false, true} {
+		updateOfAnItemThatIsGone(t, withContact)
+	}
+}
+
+func updateOfAnItemThatIsGone(t *testing.T, withContact bool) {
 	d := newDesk(t, nil)
+	d.contactGone = withContact
 	d.contact = linked(d.contact, "m1", "")
 	d.says(&d.contact)
 	d.task = linked(d.task, "a1", "m1")
@@ -379,7 +391,7 @@ func TestUpdateOfAnItemThatIsGone(t *testing.T) {
 	d.says(&d.task)
 	d.did()
 	seen := d.observations()
-	if o := seen[len(seen)-1]; !o.Absent || o.Kind != canonical.KindTask || o.ExternalID != "a1" || o.Parent != "m1" {
+	if o := seen[len(seen)-1]; !o.Absent || o.Kind != canonical.KindTask || o.ExternalID != "a1" || o.Parent != "m1" || o.ParentGone != withContact {
 		t.Errorf("the last observation: %+v", o)
 	}
 }

@@ -635,8 +635,13 @@ func (t *task) moved(x plan.Expected, now Reading) bool {
 	return err == nil && plan.Moved(t.kind, t.cfg.Lens, x, shown) && t.heard.record != string(now.Record)
 }
 
-// yield writes nothing, tells the transform what it saw, and waits for it.
+// yield writes nothing, tells the transform what it saw, and waits for it. The
+// intent is taken back first: what was read before a write is not of it, though
+// it show the same.
 func (t *task) yield(ctx context.Context, out effect.Effect, now Reading) error {
+	if err := t.announce(ctx, plan.Plan{External: out.External}); err != nil {
+		return err
+	}
 	seq, err := t.publish(ctx, t.observed(now, observation.Fetch))
 	if err != nil {
 		return err
@@ -644,9 +649,6 @@ func (t *task) yield(ctx context.Context, out effect.Effect, now Reading) error 
 	out = failed(out, "the record has moved; nothing was written")
 	out.Wrote, out.TagsAdded, out.TagsRemoved = nil, nil, nil
 	if err := t.record(ctx, out); err != nil {
-		return err
-	}
-	if err := t.announce(ctx, plan.Plan{External: out.External}); err != nil {
 		return err
 	}
 	return t.tell(seq, string(now.Record))

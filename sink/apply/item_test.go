@@ -372,6 +372,10 @@ func TestSlowTransform(t *testing.T) {
 		d.task.SetField("title", "Second call")
 		d.publish(&d.task)
 		settled(t, d, 2)
+		// What was read is not of the write that was meant, and must not look so.
+		if seen := d.observations(); len(seen) != 3 || seen[1].Via != observation.Intent || len(seen[1].Wrote) > 0 || seen[2].Via != observation.Fetch {
+			t.Errorf("the transform was told %+v", seen)
+		}
 	})
 }
 

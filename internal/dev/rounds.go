@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"math"
+	"strings"
 
 	"github.com/goccy/go-json"
 
@@ -42,7 +43,11 @@ func (r *rounds) look(ctx context.Context) (int, error) {
 			if err != nil {
 				return 0, err
 			}
-			r.keys = append(r.keys, keys...)
+			for _, key := range keys {
+				if !strings.HasSuffix(key, ".reconcile") { // comes round once a day
+					r.keys = append(r.keys, key)
+				}
+			}
 		}
 	}
 	least := math.MaxInt

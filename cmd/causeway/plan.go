@@ -39,7 +39,7 @@ func (c *planCmd) Run(ctx context.Context) error {
 	}
 	defer conn.Close()
 	for _, t := range tenants {
-		if err := c.plan(ctx, os.Stdout, conn, file, t); err != nil {
+		if err := c.plan(ctx, os.Stdout, conn, t); err != nil {
 			return fmt.Errorf("tenant %s: %w", t.Name, err)
 		}
 	}
@@ -47,7 +47,7 @@ func (c *planCmd) Run(ctx context.Context) error {
 }
 
 // plan prints one tenant's.
-func (c *planCmd) plan(ctx context.Context, out io.Writer, stream preview.Stream, file *config.File, t config.Tenant) error {
+func (c *planCmd) plan(ctx context.Context, out io.Writer, stream preview.Stream, t config.Tenant) error {
 	cfg := preview.Config{Stream: stream, Clock: clock.System{}, Tenant: t.Name, Lens: t.Lens(), Policy: t.Policy(), Values: c.ShowValues}
 	if t.GHL != nil {
 		cfg.Location = &t.GHL.Location
@@ -88,7 +88,7 @@ func (c *planCmd) plan(ctx context.Context, out io.Writer, stream preview.Stream
 		for _, w := range limits.Windows {
 			windows = append(windows, preview.Window{Calls: w.Calls, Per: w.Per})
 		}
-		takes[system] = preview.Takes(n.Calls(), windows, limits.Daily, file.Share.Sink)
+		takes[system] = preview.Takes(n.Calls(), windows, limits.Daily)
 	}
 	if c.JSON {
 		seconds := map[canonical.System]float64{}

@@ -351,15 +351,15 @@ type Window struct {
 	Per   time.Duration
 }
 
-// Takes is how long calls take at least under the limits, of which the sink
-// may use share. daily is the limit of a day; 0 means none.
-func Takes(calls int, windows []Window, daily int, share float64) time.Duration {
+// Takes is how long calls take at least, if nobody else makes any. daily is the
+// limit of a day; 0 means none.
+func Takes(calls int, windows []Window, daily int) time.Duration {
 	var longest time.Duration
 	for _, w := range windows {
-		longest = max(longest, time.Duration(float64(calls)/(float64(w.Calls)*share)*float64(w.Per)))
+		longest = max(longest, time.Duration(float64(calls)/float64(w.Calls)*float64(w.Per)))
 	}
-	if perDay := int(float64(daily) * share); perDay > 0 {
-		longest = max(longest, time.Duration((calls-1)/perDay)*24*time.Hour)
+	if daily > 0 && calls > 0 {
+		longest = max(longest, time.Duration((calls-1)/daily)*24*time.Hour)
 	}
 	return longest
 }

@@ -244,9 +244,9 @@ func TestTakes(t *testing.T) {
 	tests := []struct {
 		calls, daily int
 		want         time.Duration
-	}{{0, 0, 0}, {300, 0, time.Minute}, {300, 1000, time.Minute}, {1500, 1000, 48 * time.Hour}}
+	}{{0, 0, 0}, {0, 500, 0}, {600, 0, time.Minute}, {500, 500, 50 * time.Second}, {1500, 500, 48 * time.Hour}}
 	for _, tt := range tests {
-		if got := preview.Takes(tt.calls, windows, tt.daily, 0.5); got != tt.want {
+		if got := preview.Takes(tt.calls, windows, tt.daily); got != tt.want {
 			t.Errorf("%d calls, %d a day: got %s, want %s", tt.calls, tt.daily, got, tt.want)
 		}
 	}

@@ -361,8 +361,10 @@ func (t *task) run(ctx context.Context) error {
 	if t.state.MergedInto != "" {
 		return nil // what was under way is another record of that one
 	}
-	if dup, x := plan.Duplicate(t.state, t.cfg.System, t.cfg.Lens, t.cfg.Policy); !dup.Empty() {
-		return t.duplicate(ctx, dup, x)
+	for _, dup := range plan.Duplicates(t.state, t.cfg.System, t.cfg.Lens, t.cfg.Policy) {
+		if done, err := t.duplicate(ctx, dup); done || err != nil {
+			return err
+		}
 	}
 	x := plan.Expect(t.state, t.cfg.System, t.last)
 	create := t.kind != canonical.KindContact
@@ -380,7 +382,8 @@ func (t *task) run(ctx context.Context) error {
 		if wait := t.grace(); wait > 0 {
 			return bus.Later(errors.New("waiting whether the contact was merged into another"), wait)
 		}
-		return t.remove(ctx, p)
+		_, err := t.remove(ctx, p)
+		return err
 	case p.Create:
 		return t.create(ctx, p)
 	}
@@ -389,19 +392,20 @@ func (t *task) run(ctx context.Context) error {
 
 // duplicate does what the policy says about another record of the contact,
 // once all that was written before has been merged: the sink remembers one
-// write only.
-func (t *task) duplicate(ctx context.Context, p plan.Plan, x plan.Expected) error {
+// write only. done says that there is nothing more to do until that is merged;
+// a delete that is held keeps nothing up.
+func (t *task) duplicate(ctx context.Context, p plan.Duplicate) (done bool, err error) {
 	if t.last.State == effect.Done && !t.merged() && t.heard.seq == 0 {
 		seq, err := t.publishWritebacks(ctx, t.last.Writebacks)
 		if err != nil {
-			return err
+			return false, err
 		}
 		if seq > 0 {
-			return t.tell(seq, "")
+			return false, t.tell(seq, "")
 		}
 	}
 	if !p.Delete {
-		return t.update(ctx, p, x)
+		return true, t.update(ctx, p.Plan, p.Expected)
 	}
 	// Never the last one: where two were merged at the system itself, the one
 	// that we take for the primary may be the one that is gone.
@@ -411,22 +415,22 @@ func (t *task) duplicate(ctx context.Context, p plan.Plan, x plan.Expected) erro
 	case apierr.ClassOf(err) == apierr.Gone:
 		err = t.gone(ctx, primary)
 	case err != nil:
-		return t.verdict(err)
+		return false, t.verdict(err)
 	default:
 		o := t.observed(r, observation.Fetch)
 		shown, wrong := t.cfg.Lens.Show(o)
 		if wrong != nil {
-			return bus.Terminate(wrong)
+			return false, bus.Terminate(wrong)
 		}
 		if !shown.Inactive {
-			return t.remove(ctx, p)
+			return t.remove(ctx, p.Plan)
 		}
 		_, err = t.publish(ctx, o)
 	}
 	if err != nil {
-		return err
+		return false, err
 	}
-	return bus.Later(errors.New("the primary record is gone; waiting for the merge"), 200*time.Millisecond)
+	return false, bus.Later(errors.New("the primary record is gone; waiting for the merge"), 200*time.Millisecond)
 }
 
 // grace is how long a contact's delete has to wait yet. A merge at the other
@@ -593,20 +597,20 @@ func (t *task) admitted(ctx context.Context, id canonical.ExternalID) (bool, err
 		t.last.Delete && t.last.External == id)
 }
 
-// remove takes the record away; that it is gone already is as good.
-func (t *task) remove(ctx context.Context, p plan.Plan) error {
+// remove takes the record away, if it may; that it is gone already is as good.
+func (t *task) remove(ctx context.Context, p plan.Plan) (done bool, err error) {
 	if ok, err := t.admitted(ctx, p.External); !ok {
-		return err
+		return false, err
 	}
 	out, err := t.intend(ctx, p)
 	if err != nil {
-		return err
+		return false, err
 	}
 	err = t.cfg.Destination.Delete(ctx, t.ref(p.External))
 	if err != nil && apierr.ClassOf(err) != apierr.Gone {
-		return t.fail(ctx, out, nil, nil, err)
+		return true, t.fail(ctx, out, nil, nil, err)
 	}
-	return t.removed(ctx, out)
+	return true, t.removed(ctx, out)
 }
 
 // removed records that the record is gone, and tells the transform.

@@ -155,15 +155,22 @@ func For(state canonical.Event, system canonical.System, lens *mapping.Lens, x E
 	return p
 }
 
-// Duplicate returns what is to be done about the first of a contact's other
-// records at system that isn't as the policy wants it: the record is taken
-// away, or gets the tag. All that it showed is canonical by then. The second
-// result is what it is expected to show.
-func Duplicate(state canonical.Event, system canonical.System, lens *mapping.Lens, policy *mapping.Policy) (Plan, Expected) {
+// Duplicate is what is to be done about one of a contact's other records, and
+// what that is expected to show.
+type Duplicate struct {
+	Plan
+	Expected Expected
+}
+
+// Duplicates returns what is to be done about a contact's other records at
+// system that aren't as the policy wants them: each is taken away, or gets the
+// tag. All that they showed is canonical by then.
+func Duplicates(state canonical.Event, system canonical.System, lens *mapping.Lens, policy *mapping.Policy) []Duplicate {
 	primary := state.Sync.Base[system]
 	if policy == nil || state.Kind() != canonical.KindContact || state.MergedInto != "" || state.Deleted() || primary.External == "" || primary.Gone || !policy.Syncs(canonical.KindContact, system) {
-		return Plan{}, Expected{}
+		return nil
 	}
+	var out []Duplicate
 	for _, id := range state.Links[system] {
 		base, known := state.Record(system, id)
 		if id == primary.External || !known || base.Gone || base.Inactive {
@@ -171,15 +178,15 @@ func Duplicate(state canonical.Event, system canonical.System, lens *mapping.Len
 		}
 		switch x := (Expected{External: id, Fields: base.Fields, Tags: base.Tags}); {
 		case policy.Duplicates == mapping.DeleteDuplicates:
-			return Plan{Delete: true, External: id}, x
+			out = append(out, Duplicate{Plan{Delete: true, External: id}, x})
 		case policy.Duplicates != mapping.TagDuplicates, !base.Tagged, system == canonical.Novi && lens.Tags.NoviField == "":
 		case !slices.Contains(base.Tags, policy.DuplicatesTag):
 			tags := append(slices.DeleteFunc(slices.Clone(base.Tags), func(t string) bool { return system == canonical.Novi && lens.FromGroup(t) }), policy.DuplicatesTag)
 			slices.Sort(tags)
-			return Plan{External: id, AddTags: []string{policy.DuplicatesTag}, Tags: &tags}, x
+			out = append(out, Duplicate{Plan{External: id, AddTags: []string{policy.DuplicatesTag}, Tags: &tags}, x})
 		}
 	}
-	return Plan{}, Expected{}
+	return out
 }
 
 // Moved reports whether a record as it was just read differs from what was

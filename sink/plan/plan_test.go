@@ -95,3 +95,51 @@ func TestExpectAfterAWrite(t *testing.T) {
 		})
 	}
 }
+
+func TestDuplicates(t *testing.T) {
+	base := func(id canonical.ExternalID, tags ...string) canonical.Base {
+		return canonical.Base{External: id, Tagged: true, Tags: tags}
+	}
+	two := func(change func(*canonical.Event)) canonical.Event {
+		e := entity(canonical.KindContact, map[string]string{"first_name": "Ada"})
+		e.Links = map[canonical.System][]canonical.ExternalID{canonical.GHL: {"g1", "g2", "g3"}}
+		e.Sync.Base = map[canonical.System]canonical.Base{canonical.GHL: base("g1")}
+		gone := base("g3")
+		gone.Gone = true
+		e.Sync.Others = map[canonical.System]map[canonical.ExternalID]canonical.Base{canonical.GHL: {"g2": base("g2", "board"), "g3": gone}}
+		if change != nil {
+			change(&e)
+		}
+		return e
+	}
+	remove, tag := &mapping.Policy{Duplicates: mapping.DeleteDuplicates}, &mapping.Policy{Duplicates: mapping.TagDuplicates, DuplicatesTag: "double"}
+	lens, tags := mapping.Association("US"), []string{"board", "double"}
+	tests := []struct {
+		name   string
+		state  canonical.Event
+		policy *mapping.Policy
+		want   []plan.Plan
+	}{
+		{"are kept", two(nil), &mapping.Policy{Duplicates: mapping.KeepDuplicates}, nil},
+		{"without a policy", two(nil), nil, nil},
+		{"are deleted", two(nil), remove, []plan.Plan{{Delete: true, External: "g2"}}},
+		{"are tagged", two(nil), tag, []plan.Plan{{External: "g2", AddTags: []string{"double"}, Tags: &tags}}},
+		{"have the tag", two(func(e *canonical.Event) { e.Sync.Others[canonical.GHL]["g2"] = base("g2", "double") }), tag, nil},
+		{"of a primary that is gone", two(func(e *canonical.Event) {
+			e.Sync.Base[canonical.GHL] = canonical.Base{External: "g1", Gone: true}
+		}), remove, nil},
+		{"of somebody who was merged", two(func(e *canonical.Event) { e.MergedInto = "other" }), remove, nil},
+		{"of a tombstone", two(func(e *canonical.Event) { e.SetDeleted(true) }), remove, nil},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			var got []plan.Plan
+			for _, d := range plan.Duplicates(tt.state, canonical.GHL, lens, tt.policy) {
+				got = append(got, d.Plan)
+			}
+			if !reflect.DeepEqual(got, tt.want) {
+				t.Errorf("got %+v, want %+v", got, tt.want)
+			}
+		})
+	}
+}

@@ -261,20 +261,30 @@ func (r *runner) entity(ctx context.Context, state canonical.Event, system canon
 			return finding{refused: true}, nil
 		}
 	}
-	p := plan.For(state, system, r.cfg.Lens, x, create, r.cfg.Policy)
-	if p.Empty() {
+	var plans []plan.Plan
+	for _, dup := range plan.Duplicates(state, system, r.cfg.Lens, r.cfg.Policy) {
+		plans = append(plans, dup.Plan)
+	}
+	if p := plan.For(state, system, r.cfg.Lens, x, create, r.cfg.Policy); !p.Empty() {
+		plans = append(plans, p)
+	}
+	if len(plans) == 0 {
 		return finding{}, nil
 	}
 	parent, err := r.parent(ctx, state, system)
 	if err != nil || state.Kind() != canonical.KindContact && parent == "" {
 		return finding{}, err // it waits for its contact
 	}
-	t := &tape{about: Operation{Tenant: r.cfg.Tenant, System: system, Kind: state.Kind(), Entity: state.ID(), Record: p.External}, plan: p, values: r.cfg.Values}
-	err = r.play(context.WithValue(ctx, tapeKey{}, t), state, system, parent, p)
-	if err != nil && apierr.ClassOf(err) != apierr.Invalid {
-		return finding{}, err
+	var out finding
+	for _, p := range plans {
+		t := &tape{about: Operation{Tenant: r.cfg.Tenant, System: system, Kind: state.Kind(), Entity: state.ID(), Record: p.External}, plan: p, values: r.cfg.Values}
+		err := r.play(context.WithValue(ctx, tapeKey{}, t), state, system, parent, p)
+		if err != nil && apierr.ClassOf(err) != apierr.Invalid {
+			return finding{}, err
+		}
+		out.operations, out.refused = append(out.operations, t.operations...), out.refused || err != nil
 	}
-	return finding{operations: t.operations, refused: err != nil}, nil
+	return out, nil
 }
 
 // play has the destination do p, as the sink would that knows of no fresh

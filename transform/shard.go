@@ -131,10 +131,13 @@ func (s *shard) merge(ctx context.Context, e *entity) (started bool, err error) 
 	if j.seen.Absent && e.state.Version == 0 {
 		return false, nil
 	}
-	if parent := e.state.ContactID(); j.seen.Absent && !j.seen.ParentGone && parent != "" {
-		if j.seen.ParentGone, j.seen.ParentRemoved, err = s.parentGone(ctx, j, e, parent); err != nil {
+	if parent := e.state.ContactID(); j.seen.Absent && parent != "" {
+		gone, removed, err := s.parentGone(ctx, j, e, parent)
+		if err != nil {
 			return false, err
 		}
+		// Whoever saw that it is gone may know of the contact before we do.
+		j.seen.ParentGone, j.seen.ParentRemoved = j.seen.ParentGone || gone, removed
 	}
 	next, out := merge.Apply(e.state, j.seen, j.policy.merge())
 	if out.Op == "" {

@@ -225,7 +225,9 @@ func full() map[string]any {
 		"causeway.effect.v1": effect.Effect{System: canonical.Novi, Tenant: "alpine-guild", Kind: canonical.KindContact, ID: id, State: effect.Done, Version: 7, Attempt: 1,
 			Create: true, External: "9f1c", At: noon, Wrote: map[string]string{"first_name": "Ada"}, TagsAdded: []string{"a"}, TagsRemoved: []string{"b"}, Writebacks: [][]byte{[]byte("{}")}, Reason: "refused"},
 		"causeway.dead_letter.v1": envelope.DeadLetter{Stage: "sink", Tenant: "alpine-guild", Kind: canonical.KindContact, ID: string(id), Reason: "refused", At: noon,
-			Attempts: []envelope.Attempt{{At: noon, Error: "refused"}}, Stream: "CANONICAL", Sequence: 9, Subject: "canonical.contact.a.b.updated", Body: gojson.RawMessage(`{}`)},
+			Attempts: []envelope.Attempt{{At: noon, Error: "refused"}}, Stream: "CANONICAL", Sequence: 9, Subject: "canonical.contact.a.b.updated", Body: gojson.RawMessage(`{}`),
+			Class: envelope.Data, Deliveries: 3, Dropped: noon, Request: &envelope.Request{System: canonical.Novi, Operation: "update", External: "m1", Fields: []string{"email"}},
+			Answer: &envelope.Answer{Status: 400, Message: "[value] is not valid", Trace: "t"}},
 	}
 	for _, kind := range append(canonical.Items(), canonical.KindContact) {
 		e := event

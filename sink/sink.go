@@ -7,6 +7,7 @@ import (
 	"context"
 	"fmt"
 	"math/rand/v2"
+	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/rs/zerolog"
@@ -15,6 +16,7 @@ import (
 	"github.com/causeway-sync/causeway/internal/bus"
 	"github.com/causeway-sync/causeway/internal/circuit"
 	"github.com/causeway-sync/causeway/internal/clock"
+	"github.com/causeway-sync/causeway/internal/dead"
 	"github.com/causeway-sync/causeway/internal/ghlapi"
 	"github.com/causeway-sync/causeway/internal/hold"
 	"github.com/causeway-sync/causeway/internal/mapping"
@@ -63,6 +65,10 @@ type Tenant struct {
 	Workers int
 }
 
+// sweep is how often dead letters are looked through for those whose entity
+// has succeeded since.
+const sweep = 5 * time.Second
+
 // Run works until ctx is done, then finishes the writes that it has begun and
 // returns nil.
 func Run(ctx context.Context, cfg Config) error {
@@ -71,6 +77,9 @@ func Run(ctx context.Context, cfg Config) error {
 	}
 	g, ctx := errgroup.WithContext(ctx)
 	g.Go(func() error { return cfg.Circuits.Report(ctx, cfg.Bus, "sink") })
+	g.Go(func() error {
+		return dead.Run(ctx, cfg.Bus, cfg.Clock, sweep, func(err error) { cfg.Logger.Warn().Err(err).Msg("dead letters could not be looked through") })
+	})
 	for _, t := range cfg.Tenants {
 		if err := t.Lens.Check(); err != nil {
 			return fmt.Errorf("tenant %s: %w", t.Name, err)

@@ -34,19 +34,21 @@ type access struct {
 
 var roles = map[Role]access{
 	RoleIngest: {
-		publish: append(rawVia("notice", "fetch", "poll", "backfill", "reconcile"), "dead.ingest.>"),
+		publish: append(rawVia("notice", "fetch", "poll", "backfill", "reconcile"), "dead.ingest.>", "dead.hydrate.>"),
 		consume: []string{RAW}, look: []string{RAW, CANONICAL},
 		read: []string{IDENTITY}, write: []string{CURSORS, TOKENS, BUDGETS, TENANTS},
 	},
 	RoleTransform: {
-		publish: append(rawVia("relink"), "canonical.>", "dead.transform.>"),
+		publish: append(rawVia("relink"), "canonical.>", "dead.transform.>", "dead.tags.>", "dead.children.>"),
 		consume: []string{RAW, CANONICAL}, look: []string{RAW, CANONICAL},
 		write: []string{IDENTITY},
 	},
 	RoleSink: {
-		// How far the transform has come says whether the backfill was seen.
-		publish: append(rawVia("intent", "writeback", "fetch"), "effects.>", "dead.sink.>", "$JS.API.CONSUMER.INFO.RAW.transform"),
-		consume: []string{CANONICAL}, look: []string{CANONICAL, EFFECTS, RAW},
+		// How far the others have come says whether the backfill was seen, and
+		// what has succeeded since it was a dead letter.
+		publish: append(rawVia("intent", "writeback", "fetch"), "effects.>", "dead.sink.>", "dead.sink-ghl.>", "dead.sink-novi.>",
+			"$JS.API.CONSUMER.INFO.RAW.*", "$JS.API.STREAM.PURGE.DEAD", "$JS.API.CONSUMER.DELETE.DEAD.*"),
+		consume: []string{CANONICAL, DEAD}, look: []string{CANONICAL, EFFECTS, RAW, DEAD},
 		read: []string{CURSORS, TENANTS}, write: []string{TOKENS, BUDGETS, HOLDS},
 	},
 	RoleSubscriber: {consume: []string{CANONICAL}, look: []string{CANONICAL}},

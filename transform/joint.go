@@ -10,6 +10,7 @@ import (
 
 	"github.com/causeway-sync/causeway/internal/bus"
 	"github.com/causeway-sync/causeway/schemas/canonical"
+	"github.com/causeway-sync/causeway/schemas/envelope"
 	"github.com/causeway-sync/causeway/schemas/observation"
 	"github.com/causeway-sync/causeway/transform/identity"
 	"github.com/causeway-sync/causeway/transform/merge"
@@ -99,11 +100,11 @@ func (s *shard) join(ctx context.Context, j job, mine, other *entity) error {
 func (s *shard) decide(ctx context.Context, j job, mine, other *entity) ([]merge.Step, error) {
 	if j.seen.Via == observation.Unmerge {
 		if into := other.state.MergedInto; into != "" {
-			return nil, bus.Terminate(fmt.Errorf("unmerge entity %s: entity %s was merged into %s since, and has to be taken out before", mine.id, other.id, into))
+			return nil, yours(envelope.Data, fmt.Errorf("unmerge entity %s: entity %s was merged into %s since, and has to be taken out before", mine.id, other.id, into))
 		}
 		steps, why := merge.Unmerge(other.state, mine.state, j.seen, j.policy.merge())
 		if why != "" {
-			return nil, bus.Terminate(fmt.Errorf("unmerge entity %s: %s", mine.id, why))
+			return nil, yours(envelope.Data, fmt.Errorf("unmerge entity %s: %s", mine.id, why))
 		}
 		return steps, nil
 	}
@@ -129,11 +130,11 @@ func (s *shard) decide(ctx context.Context, j job, mine, other *entity) ([]merge
 	case likeness == merge.Same:
 		doubt = j.doubt
 	case other.id == j.with.wroteFor:
-		return nil, bus.Terminate(fmt.Errorf("%s record %s was written for entity %s and is linked to %s: %w", j.seen.System, j.seen.External, other.id, mine.id, identity.ErrAmbiguous))
+		return nil, yours(envelope.Data, fmt.Errorf("%s record %s was written for entity %s and is linked to %s: %w", j.seen.System, j.seen.External, other.id, mine.id, identity.ErrAmbiguous))
 	case likeness == merge.Doubtful && mine.state.Version == 0 && j.delivery.Count < doubts:
 		return nil, bus.Later(doubt, 250*time.Millisecond)
 	case likeness == merge.Doubtful && mine.state.Version == 0:
-		return nil, bus.Terminate(doubt)
+		return nil, yours(envelope.Data, doubt)
 	case likeness != merge.Doubtful:
 		doubt = j.doubt
 	}

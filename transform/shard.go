@@ -237,7 +237,7 @@ func (s *shard) letters(ctx context.Context, j job, next canonical.Event, out me
 // bury sets an entity aside for a person although its observation is handled.
 func (s *shard) bury(ctx context.Context, j job, reason string) error {
 	d := j.delivery
-	data, err := json.Marshal(envelope.DeadLetter{Stage: "transform", Tenant: j.tenant, Kind: j.kind, ID: string(j.id), Reason: reason,
+	data, err := json.Marshal(envelope.DeadLetter{Stage: "transform", Tenant: j.tenant, Kind: j.kind, ID: string(j.id), Class: envelope.Data, Reason: reason,
 		At: d.Time.UTC(), Stream: d.Stream, Sequence: d.Seq, Subject: d.Subject})
 	if err == nil {
 		_, err = s.cfg.Bus.Publish(ctx, bus.Message{Subject: streams.Dead("transform", j.tenant, j.kind, string(j.id)), Data: data})

@@ -186,7 +186,7 @@ func (d *dispatcher) prepare(ctx context.Context, m *bus.Delivery) (job, error) 
 	policy, ok := d.cfg.Tenants[o.Tenant]
 	switch {
 	case !ok:
-		return job{}, bus.Terminate(fmt.Errorf("observation of tenant %s, which is not configured", o.Tenant))
+		return job{}, yours(envelope.Mapping, fmt.Errorf("observation of tenant %s, which is not configured", o.Tenant))
 	case o.Kind != canonical.KindContact && !slices.Contains(canonical.Items(), o.Kind):
 		return job{}, bus.Terminate(fmt.Errorf("observation of kind %q, which is not handled", o.Kind))
 	}
@@ -220,7 +220,7 @@ func (d *dispatcher) prepare(ctx context.Context, m *bus.Delivery) (job, error) 
 	}
 	if !o.Absent {
 		if j.seen.Shown, err = policy.Lens.Show(o); err != nil {
-			return job{}, bus.Terminate(err)
+			return job{}, yours(envelope.Mapping, err)
 		}
 		if j.seen.Shown.Skip != "" {
 			return job{}, nil
@@ -234,13 +234,18 @@ func (d *dispatcher) prepare(ctx context.Context, m *bus.Delivery) (job, error) 
 	}
 	whose, err := d.resolver.Resolve(ctx, r)
 	if errors.Is(err, identity.ErrAmbiguous) {
-		return job{}, bus.Terminate(err)
+		return job{}, yours(envelope.Data, err)
 	}
 	if j.id, j.by, j.doubt = whose.ID, whose.By, whose.Doubt; whose.With != "" {
 		j.with = newJoint(whose.ID, whose.With)
 		j.with.wroteFor, _ = d.resolver.Follow(o.Entity)
 	}
 	return j, err
+}
+
+// yours says never again to what somebody else has to put right.
+func yours(class envelope.Class, err error) error {
+	return bus.Explain(bus.Terminate(err), envelope.DeadLetter{Class: class})
 }
 
 // creates returns the record under which an intent makes another, or "".
@@ -272,7 +277,7 @@ func (d *dispatcher) prepareItem(ctx context.Context, j job, r identity.Record, 
 	}
 	whose, err := d.resolver.Resolve(ctx, r)
 	if errors.Is(err, identity.ErrAmbiguous) {
-		return job{}, bus.Terminate(err)
+		return job{}, yours(envelope.Data, err)
 	}
 	if j.id = whose.ID; err != nil || j.id == "" || parent == "" {
 		return j, err

@@ -13,6 +13,7 @@ import (
 	"github.com/goccy/go-json"
 
 	"github.com/causeway-sync/causeway/internal/bus"
+	"github.com/causeway-sync/causeway/internal/dead"
 	"github.com/causeway-sync/causeway/schemas/canonical"
 	"github.com/causeway-sync/causeway/schemas/observation"
 	"github.com/causeway-sync/causeway/streams"
@@ -141,10 +142,9 @@ func (c *unmergeCmd) Run(ctx context.Context) error {
 			fmt.Printf("%s lives again, apart from %s\n", c.ID, into)
 			return nil
 		}
-		if m, err := conn.Last(ctx, streams.DEAD, streams.Dead("transform", c.Tenant, canonical.KindContact, string(c.ID))); err == nil {
-			if letter, err := readLetter(m); err == nil && letter.Sequence == ack.Seq {
-				return errors.New(letter.Reason)
-			}
+		letter, err := dead.Get(ctx, conn, streams.Dead("transform", c.Tenant, canonical.KindContact, string(c.ID)))
+		if err == nil && letter.Sequence == ack.Seq {
+			return errors.New(letter.Reason)
 		}
 		select {
 		case <-ctx.Done():

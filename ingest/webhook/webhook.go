@@ -247,7 +247,7 @@ func (d *Door) notStored(err error) answer {
 func (d *Door) bury(ctx context.Context, n Notice, raw []byte, cause error) answer {
 	sum := sha256.Sum256(raw)
 	id := hex.EncodeToString(sum[:16])
-	letter := envelope.DeadLetter{Stage: "ingest", Tenant: n.Tenant, Kind: n.Kind, ID: id, Reason: cause.Error(), At: d.cfg.Clock.Now().UTC(), Body: raw}
+	letter := envelope.DeadLetter{Stage: "ingest", Tenant: n.Tenant, Kind: n.Kind, ID: id, Class: envelope.Mapping, Reason: cause.Error(), At: d.cfg.Clock.Now().UTC(), Body: raw}
 	data, err := json.Marshal(letter)
 	if err == nil {
 		_, err = d.cfg.Publisher.Publish(ctx, bus.Message{Subject: streams.Dead("ingest", n.Tenant, n.Kind, id), ID: "dead-" + id, Data: data})

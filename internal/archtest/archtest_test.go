@@ -50,6 +50,7 @@ var may = map[string][]string{
 	"internal/asyncapi":     {"streams", "schemas/..."},
 	"internal/circuit":      {"internal/apierr", "internal/bus", "internal/clock", "streams", "schemas/..."},
 	"internal/probe":        {"internal/apierr", "internal/budget", "internal/clock", "internal/ghlapi", "internal/mapping", "internal/noviapi", "schemas/..."},
+	"internal/dead":         {"internal/bus", "internal/clock", "streams", "schemas/..."},
 
 	"ingest/webhook": {"internal/bus", "internal/clock", "streams", "schemas/..."},
 	"ingest/install": {"internal/apierr", "internal/clock", "internal/ghlapi", "internal/tokens", "schemas/..."},
@@ -70,7 +71,7 @@ var may = map[string][]string{
 	"sink/ghl":     {"sink/plan", "sink/apply", "internal/apierr", "internal/budget", "internal/clock", "internal/ghlapi", "internal/mapping", "schemas/..."},
 	"sink/novi":    {"sink/plan", "sink/apply", "internal/apierr", "internal/budget", "internal/clock", "internal/noviapi", "internal/mapping", "schemas/..."},
 	"sink/preview": {"sink/plan", "sink/apply", "sink/ghl", "sink/novi", "internal/apierr", "internal/bus", "internal/clock", "internal/ghlapi", "internal/mapping", "internal/noviapi", "streams", "schemas/..."},
-	"sink":         {"sink/...", "internal/bus", "internal/circuit", "internal/clients", "internal/clock", "internal/config", "internal/ghlapi", "internal/hold", "internal/mapping", "internal/noviapi", "streams", "schemas/..."},
+	"sink":         {"sink/...", "internal/bus", "internal/circuit", "internal/clients", "internal/clock", "internal/config", "internal/ghlapi", "internal/hold", "internal/mapping", "internal/noviapi", "streams", "schemas/...", "internal/dead"},
 
 	"cmd/ingest":    {"ingest", "internal/process"},
 	"cmd/transform": {"transform", "internal/process"},
@@ -95,7 +96,7 @@ var may = map[string][]string{
 var pure = []string{"schemas/canonical", "schemas/observation", "schemas/effect", "schemas/envelope", "transform/merge", "sink/plan", "internal/mapping"}
 
 // seamed rooms are handed the time and randomness, never take them.
-var seamed = []string{"ingest", "transform", "sink", "internal/bus", "internal/budget", "internal/ghlapi", "internal/noviapi", "internal/clients", "internal/mapping", "internal/hold", "internal/tokens", "internal/verify", "schemas", "streams"}
+var seamed = []string{"ingest", "transform", "sink", "internal/bus", "internal/budget", "internal/ghlapi", "internal/noviapi", "internal/clients", "internal/mapping", "internal/dead", "internal/hold", "internal/tokens", "internal/verify", "schemas", "streams"}
 
 type pkg struct {
 	ImportPath, Dir, Doc, Name string

@@ -10,6 +10,7 @@
 package bus
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"time"
@@ -94,6 +95,12 @@ type Reader interface {
 	// Last returns the last message on subject, which may hold wildcards, or
 	// ErrNotFound.
 	Last(ctx context.Context, stream, subject string) (Stored, error)
+	// Message returns the message of that sequence, or ErrNotFound.
+	Message(ctx context.Context, stream string, seq uint64) (Stored, error)
+	// Scan calls each with the messages of a stream under filter that are there
+	// now, stored at since or later, from the oldest. It stops at each's error
+	// and returns it.
+	Scan(ctx context.Context, stream, filter string, since time.Time, each func(Stored) error) error
 	// Subjects returns how many subjects under filter hold messages.
 	Subjects(ctx context.Context, stream, filter string) (uint64, error)
 	// Passed reports whether a durable consumer is done with all messages up
@@ -189,6 +196,9 @@ type Bus interface {
 	Publisher
 	Reader
 	Consumer
+	// Purge takes the messages of a subject, which may hold wildcards, off a
+	// stream: those before the sequence below, or all if it is 0.
+	Purge(ctx context.Context, stream, subject string, below uint64) error
 	// Bucket opens a key-value bucket that package streams declares.
 	Bucket(ctx context.Context, name string) (KV, error)
 	// EnsureConsumer creates a declared per-tenant durable consumer if it is
@@ -208,6 +218,37 @@ func (v *verdict) Unwrap() error { return v.err }
 // Later says: not now, not a failure of the work; deliver it again after d.
 func Later(err error, d time.Duration) error {
 	return &verdict{err: err, delay: max(d, time.Millisecond)}
+}
+
+type explained struct {
+	err   error
+	about envelope.DeadLetter
+}
+
+func (e *explained) Error() string { return e.err.Error() }
+func (e *explained) Unwrap() error { return e.err }
+
+// Explain adds to err what its dead letter, should it become one, is to say
+// beside the reason: the class, the request, the answer, and the sequence of
+// what was looked at, as far as about has them. What is inside says it first.
+func Explain(err error, about envelope.DeadLetter) error {
+	if err == nil {
+		return nil
+	}
+	return &explained{err, about}
+}
+
+// explain puts into letter what err says of it.
+func explain(letter *envelope.DeadLetter, err error) {
+	var e *explained
+	if !errors.As(err, &e) {
+		return
+	}
+	explain(letter, e.err)
+	letter.Class = cmp.Or(letter.Class, e.about.Class)
+	letter.Request = cmp.Or(letter.Request, e.about.Request)
+	letter.Answer = cmp.Or(letter.Answer, e.about.Answer)
+	letter.Sequence = cmp.Or(letter.Sequence, e.about.Sequence)
 }
 
 // Terminate says: never again. The message becomes a dead letter with err,

@@ -1,6 +1,7 @@
 package bus
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -281,6 +282,22 @@ func (c *Conn) Last(ctx context.Context, stream, subject string) (Stored, error)
 	return Stored{Stream: stream, Subject: m.Subject, Header: Header(m.Header), Data: m.Data, Seq: m.Sequence, Time: m.Time}, nil
 }
 
+// Message implements [Reader].
+func (c *Conn) Message(ctx context.Context, stream string, seq uint64) (Stored, error) {
+	s, err := c.stream(ctx, stream)
+	if err != nil {
+		return Stored{}, err
+	}
+	m, err := s.GetMsg(ctx, seq)
+	switch {
+	case errors.Is(err, jetstream.ErrMsgNotFound):
+		return Stored{}, fmt.Errorf("message %d of %s: %w", seq, stream, ErrNotFound)
+	case err != nil:
+		return Stored{}, fmt.Errorf("message %d of %s: %w", seq, stream, err)
+	}
+	return Stored{Stream: stream, Subject: m.Subject, Header: Header(m.Header), Data: m.Data, Seq: m.Sequence, Time: m.Time}, nil
+}
+
 // Subjects implements [Reader]. The server counts by its index of subjects, and
 // no message is sent.
 func (c *Conn) Subjects(ctx context.Context, stream, filter string) (uint64, error) {
@@ -289,16 +306,18 @@ func (c *Conn) Subjects(ctx context.Context, stream, filter string) (uint64, err
 	if err != nil {
 		return 0, fmt.Errorf("count %s: %w", filter, err)
 	}
-	info := consumer.CachedInfo()
-	_ = c.js.DeleteConsumer(ctx, stream, info.Name) // else it goes by itself
-	return info.NumPending, nil
+	return consumer.CachedInfo().NumPending, nil // and soon it goes by itself
 }
 
-// Purge takes away all messages of a subject, which may hold wildcards.
-func (c *Conn) Purge(ctx context.Context, stream, subject string) error {
+// Purge implements [Bus].
+func (c *Conn) Purge(ctx context.Context, stream, subject string, below uint64) error {
+	opts := []jetstream.StreamPurgeOpt{jetstream.WithPurgeSubject(subject)}
+	if below > 0 {
+		opts = append(opts, jetstream.WithPurgeSequence(below))
+	}
 	s, err := c.stream(ctx, stream)
 	if err == nil {
-		err = s.Purge(ctx, jetstream.WithPurgeSubject(subject))
+		err = s.Purge(ctx, opts...)
 	}
 	if err != nil {
 		return fmt.Errorf("purge %s: %w", subject, err)
@@ -319,9 +338,7 @@ func (c *Conn) Passed(ctx context.Context, spec streams.Consumer, seq uint64) (b
 	return info.AckFloor.Stream >= seq || info.NumPending == 0 && info.NumAckPending == 0 && info.Delivered.Stream >= seq, nil
 }
 
-// Scan calls each with the messages of a stream under filter that are there
-// now, stored at since or later, from the oldest. It stops at each's error and
-// returns it.
+// Scan implements [Reader].
 func (c *Conn) Scan(ctx context.Context, stream, filter string, since time.Time, each func(Stored) error) error {
 	cfg := jetstream.OrderedConsumerConfig{FilterSubjects: []string{filter}, DeliverPolicy: jetstream.DeliverAllPolicy}
 	if !since.IsZero() {
@@ -336,6 +353,7 @@ func (c *Conn) ScanLast(ctx context.Context, stream, filter string, each func(St
 }
 
 func (c *Conn) scan(ctx context.Context, stream string, cfg jetstream.OrderedConsumerConfig, each func(Stored) error) error {
+	cfg.InactiveThreshold = 10 * time.Second // once it isn't read any more it goes
 	consumer, err := c.js.OrderedConsumer(ctx, stream, cfg)
 	if err != nil {
 		return fmt.Errorf("scan %s: %w", stream, err)
@@ -538,7 +556,17 @@ func (c *Conn) bury(sub Subscription, m jetstream.Msg, d *Delivery, cause error)
 		letter = envelope.DeadLetter{Tenant: p.Tenant, Kind: p.Kind, ID: p.ID}
 	}
 	letter.Stage, letter.Reason, letter.At = sub.Stage, cause.Error(), c.clock.Now().UTC()
-	letter.Stream, letter.Sequence, letter.Subject = d.Stream, d.Seq, d.Subject
+	explain(&letter, cause)
+	letter.Stream, letter.Sequence, letter.Subject = d.Stream, cmp.Or(letter.Sequence, d.Seq), d.Subject
+	var v *verdict
+	switch terminated := errors.As(cause, &v); {
+	case letter.Class != "":
+	case terminated:
+		letter.Class = envelope.Defect // nobody thought of it
+	default:
+		letter.Class = envelope.Outage // it was tried again and again
+	}
+	letter.Deliveries = d.Count
 	letter.Attempts = []envelope.Attempt{{At: letter.At, Error: letter.Reason}}
 	data, err := json.Marshal(letter)
 	if err == nil {

@@ -118,35 +118,40 @@ func TestVerdicts(t *testing.T) {
 		verdict func(count int) error
 		counts  int // how often it is delivered
 		dead    string
+		class   envelope.Class
 	}{
-		{"done", bus.Subscription{}, func(int) error { return nil }, 1, ""},
+		{"done", bus.Subscription{}, func(int) error { return nil }, 1, "", ""},
 		{"later", bus.Subscription{}, func(n int) error {
 			if n < 3 {
 				return bus.Later(errors.New("not now"), time.Millisecond)
 			}
 			return nil
-		}, 3, ""},
+		}, 3, "", ""},
 		{"later never becomes a dead letter", bus.Subscription{MaxDeliveries: 2}, func(n int) error {
 			if n < 5 {
 				return bus.Later(errors.New("not now"), time.Millisecond)
 			}
 			return nil
-		}, 5, ""},
+		}, 5, "", ""},
 		{"an error is tried again", bus.Subscription{}, func(n int) error {
 			if n < 2 {
 				return errors.New("broken")
 			}
 			return nil
-		}, 2, ""},
-		{"too many errors", bus.Subscription{MaxDeliveries: 2}, func(int) error { return errors.New("broken") }, 2, "broken"},
-		{"never again", bus.Subscription{}, func(int) error { return bus.Terminate(errors.New("it makes no sense")) }, 1, "it makes no sense"},
-		{"a wrapped verdict", bus.Subscription{}, func(int) error { return fmt.Errorf("while: %w", bus.Terminate(errors.New("no"))) }, 1, "while: no"},
+		}, 2, "", ""},
+		{"too many errors", bus.Subscription{MaxDeliveries: 2}, func(int) error { return errors.New("broken") }, 2, "broken", envelope.Outage},
+		{"never again", bus.Subscription{}, func(int) error { return bus.Terminate(errors.New("it makes no sense")) }, 1, "it makes no sense", envelope.Defect},
+		{"a wrapped verdict", bus.Subscription{}, func(int) error { return fmt.Errorf("while: %w", bus.Terminate(errors.New("no"))) }, 1, "while: no", envelope.Defect},
+		{"explained", bus.Subscription{}, func(int) error {
+			inner := bus.Explain(bus.Terminate(errors.New("no")), envelope.DeadLetter{Class: envelope.Data, Answer: &envelope.Answer{Status: 400}})
+			return bus.Explain(fmt.Errorf("while: %w", inner), envelope.DeadLetter{Class: envelope.Mapping, Request: &envelope.Request{Operation: "create"}})
+		}, 1, "while: no", envelope.Data},
 		{"stopping is no failure", bus.Subscription{MaxDeliveries: 1}, func(n int) error {
 			if n < 3 {
 				return bus.ErrStopping
 			}
 			return nil
-		}, 3, ""},
+		}, 3, "", ""},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
@@ -172,6 +177,9 @@ func TestVerdicts(t *testing.T) {
 				t.Fatalf("no dead letter: %v", err)
 			}
 			if letter.Reason != tt.dead || letter.Sequence != seq || letter.Subject != subject || letter.Stage != "transform" || letter.Tenant != "a" || letter.ID != "x" {
+				t.Errorf("got %+v", letter)
+			}
+			if letter.Class != tt.class || letter.Deliveries != tt.counts || tt.name == "explained" && (letter.Answer.Status != 400 || letter.Request.Operation != "create") {
 				t.Errorf("got %+v", letter)
 			}
 		})

@@ -161,12 +161,12 @@ func TestConflicts(t *testing.T) {
 func TestDeadLetters(t *testing.T) {
 	c := bustest.Start(t)
 	url := c.JetStream().Conn().ConnectedUrl()
-	letter := envelope.DeadLetter{Stage: "sink", Tenant: "a", Kind: canonical.KindContact, ID: "x", Reason: "the value was refused", At: time.Now(), Stream: streams.CANONICAL, Sequence: 7}
+	letter := envelope.DeadLetter{Stage: "sink-novi", Tenant: "a", Kind: canonical.KindContact, ID: "x", Class: envelope.Data, Reason: "the value was refused", At: time.Now(), Stream: streams.CANONICAL, Sequence: 7}
 	data, err := json.Marshal(letter)
 	if err != nil {
 		t.Fatal(err)
 	}
-	subject := streams.Dead("sink", "a", canonical.KindContact, "x")
+	subject := streams.Dead("sink-novi", "a", canonical.KindContact, "x")
 	steps := []struct {
 		args []string
 		code int
@@ -179,6 +179,20 @@ func TestDeadLetters(t *testing.T) {
 		{[]string{"show", subject}, 0, `"sequence": 7`},
 		{[]string{"show", "dead.sink.a.contact.y"}, 1, "there is no dead letter"},
 		{[]string{"show", "raw.>"}, 1, "no dead letter's subject"},
+		{[]string{"list", "--class", "data", "--kind", "contact", "--since", "1h"}, 0, subject},
+		{[]string{"list", "--class", "outage"}, 0, "there are none"},
+		{[]string{"list", "--json"}, 0, `{"letter":"` + subject + `","stage":"sink-novi"`},
+		{[]string{"redrive"}, 1, "say which letters"},
+		{[]string{"redrive", "--all", subject}, 1, "not both"},
+		{[]string{"redrive", "--all", "--dry-run"}, 0, subject + ": would be redriven"},
+		{[]string{"redrive", "--stage", "sink"}, 0, subject + ": its entity is looked at again"},
+		{[]string{"drop", subject, "--dry-run"}, 0, "would be dropped"},
+		{[]string{"drop", "--class", "data"}, 0, subject + ": dropped"},
+		{[]string{"list"}, 0, "there are none"},
+		{[]string{"redrive", "--all"}, 0, "there are none"},
+		{[]string{"list", "--dropped"}, 0, subject},
+		{[]string{"drop", "--all", "--undo"}, 0, subject + ": dropped no more"},
+		{[]string{"list"}, 0, "data"},
 	}
 	for i, step := range steps {
 		if i == 1 {

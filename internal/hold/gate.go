@@ -190,7 +190,7 @@ func (g *Gate) hold(ctx context.Context, kv bus.KV, d Delete, s state, rev uint6
 
 // tell publishes the dead letter, which is one for the whole hold.
 func (g *Gate) tell(ctx context.Context, s state) error {
-	letter := envelope.DeadLetter{Stage: stage, Tenant: g.Tenant, ID: letterID, At: s.Since, Reason: fmt.Sprintf(
+	letter := envelope.DeadLetter{Stage: stage, Tenant: g.Tenant, ID: letterID, Class: envelope.Data, At: s.Since, Reason: fmt.Sprintf(
 		"%d deletes within %s, of %d entities, are more than %d and %g %%: no delete is sent until `causeway hold release %s`",
 		s.Deletes, g.Limit.Within, s.Entities, g.Limit.Count, g.Limit.Percent, g.Tenant)}
 	data, err := json.Marshal(letter)

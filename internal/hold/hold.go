@@ -226,7 +226,7 @@ func Show(ctx context.Context, b Broker, tenant canonical.Tenant) ([]Delete, err
 type Broker interface {
 	bus.Publisher
 	Bucket(ctx context.Context, name string) (bus.KV, error)
-	Purge(ctx context.Context, stream, subject string) error
+	Purge(ctx context.Context, stream, subject string, below uint64) error
 }
 
 // ErrNotHeld is returned, wrapped, for a tenant that has no hold.
@@ -278,7 +278,7 @@ func Release(ctx context.Context, b Broker, tenant canonical.Tenant, drop bool, 
 			return 0, err
 		}
 	}
-	if err := b.Purge(ctx, streams.DEAD, letterSubject(tenant)); err != nil {
+	if err := b.Purge(ctx, streams.DEAD, letterSubject(tenant), 0); err != nil {
 		return 0, err
 	}
 	// Only now: a sink that looked before would have held it again.

@@ -43,6 +43,9 @@ type Effect struct {
 	// Writebacks are the RAW bodies that tell the transform what the system
 	// answered; kept so that they can be published again after a crash.
 	Writebacks [][]byte `json:"writebacks,omitempty"`
+	// Refused is the HTTP status of a refusal for good; such a write is not
+	// tried again while it would be the same.
+	Refused int `json:"refused,omitempty"`
 	// Reason says, redacted, why a write failed.
 	Reason string `json:"reason,omitempty"`
 }

@@ -127,21 +127,45 @@ func Parse(header map[string][]string) (Attributes, error) {
 	return a, nil
 }
 
+// Class says whose a dead letter is to put right. The zero value is unknown.
+type Class string
+
+// The classes. What is wrong is with the first three yours, with a defect ours,
+// with an outage theirs.
+const (
+	Data        Class = "data"        // what a record says, or how many there are
+	Credentials Class = "credentials" // what a key or a token allows
+	Mapping     Class = "mapping"     // the configuration
+	Defect      Class = "defect"      // the pipeline
+	Outage      Class = "outage"      // a system or the broker was away too long
+)
+
 // DeadLetter is work set aside for a person. It is the body of a message
 // under dead.<stage>.<tenant>.<kind>.<id>; its type is causeway.dead_letter.v1.
-// Reason and Attempts are redacted: no secret and no personal data.
+// All but Body is redacted: no secret and no personal data.
 type DeadLetter struct {
-	Stage    string           `json:"stage"` // ingest, transform or sink, or the durable consumer's name
+	// Stage is ingest, hydrate, transform, sink-<system> or sink, or the durable
+	// consumer's name.
+	Stage    string           `json:"stage"`
 	Tenant   canonical.Tenant `json:"tenant"`
 	Kind     canonical.Kind   `json:"kind"`
 	ID       string           `json:"id"` // canonical or external id, or the hash of a body that named none
+	Class    Class            `json:"class,omitempty"`
 	Reason   string           `json:"reason"`
 	At       time.Time        `json:"at"`
 	Attempts []Attempt        `json:"attempts,omitempty"`
+	// Deliveries is how often it was tried, the last time included.
+	Deliveries int `json:"deliveries,omitempty"`
+	// Request is what was asked of a system at last, and Answer what it said.
+	Request *Request `json:"request,omitempty"`
+	Answer  *Answer  `json:"answer,omitempty"`
 	// Stream, Sequence and Subject say where the work came from.
 	Stream   string `json:"stream,omitempty"`
 	Sequence uint64 `json:"sequence,omitempty"`
 	Subject  string `json:"subject,omitempty"`
+	// Dropped is when a person has decided that nothing is to be done. The
+	// letter is kept, so that this can be undone.
+	Dropped time.Time `json:"dropped,omitzero"`
 	// Body is what could not be handled, if it is stored nowhere else.
 	Body json.RawMessage `json:"body,omitempty"`
 }
@@ -150,4 +174,19 @@ type DeadLetter struct {
 type Attempt struct {
 	At    time.Time `json:"at"`
 	Error string    `json:"error"`
+}
+
+// Request is a call to a system: the names of what it carried, no values.
+type Request struct {
+	System    canonical.System     `json:"system"`
+	Operation string               `json:"operation"` // create, update or delete
+	External  canonical.ExternalID `json:"external_id,omitempty"`
+	Fields    []string             `json:"fields,omitempty"`
+}
+
+// Answer is what a system said, redacted.
+type Answer struct {
+	Status  int    `json:"status"` // of HTTP
+	Message string `json:"message,omitempty"`
+	Trace   string `json:"trace,omitempty"`
 }

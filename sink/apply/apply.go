@@ -30,6 +30,7 @@ import (
 	"github.com/causeway-sync/causeway/internal/mapping"
 	"github.com/causeway-sync/causeway/schemas/canonical"
 	"github.com/causeway-sync/causeway/schemas/effect"
+	"github.com/causeway-sync/causeway/schemas/envelope"
 	"github.com/causeway-sync/causeway/schemas/observation"
 	"github.com/causeway-sync/causeway/sink/plan"
 	"github.com/causeway-sync/causeway/streams"
@@ -161,7 +162,7 @@ func (c *Controller) Run(ctx context.Context) error {
 			return nil // stopped before it began
 		}
 	}
-	sub := bus.Subscription{Stream: consumer.Stream, Durable: consumer.Durable, Group: streams.PinnedGroup, Stage: "sink", MaxDeliveries: 20,
+	sub := bus.Subscription{Stream: consumer.Stream, Durable: consumer.Durable, Group: streams.PinnedGroup, Stage: "sink-" + string(c.cfg.System), MaxDeliveries: 20,
 		Urgent: urgent, Filters: consumer.Filters}
 	if c.cfg.Hold != nil {
 		sub.Hold = func(bus.Stored) bool { return c.cfg.Hold() }
@@ -215,12 +216,12 @@ func (c *Controller) handle(ctx context.Context, m bus.Stored, count int) error 
 		return err
 	}
 	defer t.forget()
-	var known bool
-	if t.state, known, err = c.load(ctx, t.kind, t.id); err != nil || !known {
+	var seq uint64
+	if t.state, seq, err = c.load(ctx, t.kind, t.id); err != nil || seq == 0 {
 		return err // not known: erased since
 	}
 	if err := t.look(ctx); err != nil || t.state.Cause.Via != string(observation.Wake) {
-		return err
+		return bus.Explain(err, envelope.DeadLetter{Sequence: seq})
 	}
 	return t.cfg.Gate.Forget(ctx, t.cfg.System, t.kind, t.id)
 }
@@ -294,19 +295,19 @@ func (t *task) wait() error {
 	return bus.Later(errors.New("waiting for the merge of what was seen"), min(100*time.Millisecond<<min(t.count, 10), 15*time.Second))
 }
 
-// load returns an entity's last state.
-func (c *Controller) load(ctx context.Context, kind canonical.Kind, id canonical.CanonicalID) (e canonical.Event, known bool, err error) {
+// load returns an entity's last state and its sequence, 0 if it has none.
+func (c *Controller) load(ctx context.Context, kind canonical.Kind, id canonical.CanonicalID) (e canonical.Event, seq uint64, err error) {
 	stored, err := c.cfg.Bus.Last(ctx, streams.CANONICAL, streams.Entity(kind, c.cfg.Tenant, id))
 	switch {
 	case errors.Is(err, bus.ErrNotFound):
-		return e, false, nil
+		return e, 0, nil
 	case err != nil:
-		return e, false, fmt.Errorf("load %s %s: %w", kind, id, err)
+		return e, 0, fmt.Errorf("load %s %s: %w", kind, id, err)
 	}
 	if e, err = canonical.DecodeEvent(stored.Data); err != nil {
-		return e, false, bus.Terminate(fmt.Errorf("decode %s %s: %w", kind, id, err))
+		return e, 0, bus.Terminate(fmt.Errorf("decode %s %s: %w", kind, id, err))
 	}
-	return e, true, nil
+	return e, stored.Seq, nil
 }
 
 // findParent returns the record of the item's contact that the item hangs on,
@@ -316,12 +317,12 @@ func (t *task) findParent(ctx context.Context) (canonical.ExternalID, error) {
 	if id == "" {
 		return "", nil
 	}
-	contact, known, err := t.load(ctx, canonical.KindContact, id)
-	for err == nil && known && contact.MergedInto != "" {
-		contact, known, err = t.load(ctx, canonical.KindContact, contact.MergedInto)
+	contact, seq, err := t.load(ctx, canonical.KindContact, id)
+	for err == nil && seq > 0 && contact.MergedInto != "" {
+		contact, seq, err = t.load(ctx, canonical.KindContact, contact.MergedInto)
 	}
 	links, primary := contact.Links[t.cfg.System], contact.Sync.Base[t.cfg.System]
-	if err != nil || !known || len(links) == 0 || primary.Gone {
+	if err != nil || seq == 0 || len(links) == 0 || primary.Gone {
 		return "", err
 	}
 	// Of a contact with several records the item may hang on any.
@@ -371,10 +372,13 @@ func (t *task) run(ctx context.Context) error {
 	if !create && x.External == "" {
 		var err error
 		if create, err = t.cfg.Create.Holds(t.state.Contact); err != nil {
-			return bus.Terminate(fmt.Errorf("create %s contact: %w", t.cfg.System, err))
+			return bus.Explain(bus.Terminate(fmt.Errorf("create %s contact: %w", t.cfg.System, err)), envelope.DeadLetter{Class: envelope.Mapping})
 		}
 	}
 	p := plan.For(t.state, t.cfg.System, t.cfg.Lens, x, create, t.cfg.Policy)
+	if err := t.refused(p); err != nil && !p.Empty() {
+		return err
+	}
 	switch {
 	case p.Empty():
 		return nil
@@ -535,7 +539,8 @@ func (t *task) adopt(ctx context.Context, out effect.Effect, existing canonical.
 		if _, err := t.finish(ctx, failed(out, cause.Error()), nil, nil); err != nil {
 			return err
 		}
-		return bus.Terminate(fmt.Errorf("create %s %s: the record that is there belongs to another entity: %w", t.cfg.System, t.kind, cause))
+		err := fmt.Errorf("create %s %s: the record that is there belongs to another entity: %w", t.cfg.System, t.kind, cause)
+		return bus.Explain(bus.Terminate(err), envelope.DeadLetter{Class: envelope.Data, Request: request(out)})
 	}
 	r, err := t.cfg.Destination.Read(ctx, t.ref(existing))
 	if err != nil {
@@ -679,7 +684,7 @@ func (t *task) intend(ctx context.Context, p plan.Plan) (effect.Effect, error) {
 		State: effect.Intent, Version: t.state.Version, Attempt: 1, Create: p.Create, Delete: p.Delete, External: p.External,
 		At: t.cfg.Clock.Now(), Wrote: p.Fields, TagsAdded: p.AddTags, TagsRemoved: p.RemoveTags,
 	}
-	if t.last.Version == e.Version {
+	if t.last.Version == e.Version || t.last.State == effect.Ambiguous { // our own intents are versions, too
 		e.Attempt = t.last.Attempt + 1
 	}
 	return e, t.record(ctx, e)
@@ -765,13 +770,35 @@ func (t *task) finish(ctx context.Context, e effect.Effect, readings []Reading, 
 // fail records why a write did not come about, and what was done of it.
 func (t *task) fail(ctx context.Context, e effect.Effect, readings []Reading, wrote map[string]string, cause error) error {
 	e.State, e.Reason = effect.Failed, cause.Error()
-	if apierr.ClassOf(cause) == apierr.Ambiguous {
-		e.State = effect.Ambiguous
+	var api *apierr.Error
+	if errors.As(cause, &api) {
+		t.last = e
+		switch class := t.class(api); {
+		case class == apierr.Ambiguous:
+			e.State = effect.Ambiguous
+		case class == apierr.Invalid, class == apierr.Duplicate && t.count >= handover:
+			e.Refused = api.Status
+		}
 	}
 	if _, err := t.finish(ctx, e, readings, wrote); err != nil {
 		return err
 	}
-	return t.verdict(cause)
+	return bus.Explain(t.verdict(cause), envelope.DeadLetter{Request: request(e)})
+}
+
+// request is how a dead letter says what was tried: names, and no values.
+func request(e effect.Effect) *envelope.Request {
+	r := &envelope.Request{System: e.System, Operation: "update", External: e.External, Fields: slices.Sorted(maps.Keys(e.Wrote))}
+	switch {
+	case e.Create:
+		r.Operation = "create"
+	case e.Delete:
+		r.Operation = "delete"
+	}
+	if len(e.TagsAdded)+len(e.TagsRemoved) > 0 {
+		r.Fields = append(r.Fields, "tags")
+	}
+	return r
 }
 
 // gone tells the transform that the record is not there.
@@ -831,13 +858,37 @@ func (t *task) publishWritebacks(ctx context.Context, bodies [][]byte) (last uin
 	return last, nil
 }
 
+// class is what err comes to.
+func (t *task) class(err *apierr.Error) apierr.Class {
+	if err.Class == apierr.Ambiguous && err.Status/100 == 4 && t.last.Create && t.last.Attempt >= refusals {
+		return apierr.Invalid // it was looked for each time, and isn't there
+	}
+	return err.Class
+}
+
+// refused says of a write that the system has refused for good, and that would
+// be just the same, that it is refused. Without this our own word that we are
+// about to write, which is an event, would make us write again.
+func (t *task) refused(p plan.Plan) error {
+	if t.last.State != effect.Failed || t.last.Refused == 0 || t.state.Cause.Via == string(observation.Wake) ||
+		t.last.Create != p.Create || t.last.Delete != p.Delete || !p.Create && t.last.External != p.External ||
+		!maps.Equal(t.last.Wrote, p.Fields) || !slices.Equal(t.last.TagsAdded, p.AddTags) || !slices.Equal(t.last.TagsRemoved, p.RemoveTags) {
+		return nil
+	}
+	return bus.Explain(bus.Terminate(errors.New(t.last.Reason)), envelope.DeadLetter{Class: envelope.Data, Request: request(t.last),
+		Answer: &envelope.Answer{Status: t.last.Refused}})
+}
+
+// refusals is how often a refusal is tried again that may have been none.
+const refusals = 5
+
 // verdict turns an API error into what the bus is to do about the message.
 func (t *task) verdict(err error) error {
 	var api *apierr.Error
 	if !errors.As(err, &api) {
 		return err
 	}
-	switch api.Class {
+	switch t.class(api) {
 	case apierr.Wait:
 		return bus.Later(err, max(api.RetryAfter, time.Second))
 	case apierr.Retry, apierr.Ambiguous, apierr.Refresh:
@@ -845,15 +896,14 @@ func (t *task) verdict(err error) error {
 	case apierr.Forbidden:
 		t.cfg.Logger.Error().Str("system", string(t.cfg.System)).Str("tenant", string(t.cfg.Tenant)).Err(err).Msg("the credentials don't allow this")
 		return bus.Later(err, 30*time.Second)
-	case apierr.Duplicate:
+	case apierr.Duplicate, apierr.Invalid:
 		// The value may be another record's that is just losing it: an address
 		// that goes from one person to another.
-		if t.count < handover {
+		if api.Class == apierr.Duplicate && t.count < handover {
 			return bus.Later(err, t.backoff())
 		}
-		return bus.Terminate(err)
-	case apierr.Invalid:
-		return bus.Terminate(err)
+		return bus.Explain(bus.Terminate(err), envelope.DeadLetter{Class: envelope.Data,
+			Answer: &envelope.Answer{Status: api.Status, Message: apierr.Redact(api.Message), Trace: apierr.Redact(api.TraceID)}})
 	}
 	return err
 }

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"math/rand/v2"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -35,6 +36,7 @@ type site struct {
 	members map[string]map[string]string // by id
 	refs    map[string]string            // canonical id → member
 	creates int
+	tries   int // of creates
 	updates int
 	before  func(op string) error // called before each call, may fail it
 	after   func(op string) error // called after a write was done
@@ -90,6 +92,7 @@ func (s *site) Find(_ context.Context, e canonical.Event, _ canonical.ExternalID
 func (s *site) Create(_ context.Context, e canonical.Event, _ canonical.ExternalID, p plan.Plan) ([]apply.Reading, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	s.tries++
 	if err := s.before("create"); err != nil {
 		return nil, err
 	}
@@ -424,25 +427,70 @@ func TestRefusedForGood(t *testing.T) {
 	}
 	b.sink(1)
 	b.ghlShows("Ada", "Guide")
-	// It may be refused a second time, and the second letter replaces the first.
-	var m bus.Stored
-	bustest.Until(t, func() bool {
-		var err error
-		m, err = b.Last(t.Context(), streams.DEAD, "dead.>")
-		return err == nil
+	// What we say that we are about to write is an event, too, and no reason to
+	// try again.
+	bustest.Until(t, func() bool { return len(bustest.All(t, b.Conn, streams.DEAD)) > 0 })
+	b.settled()
+	b.look(func() {
+		if b.tries != 1 {
+			t.Errorf("it was tried %d times", b.tries)
+		}
 	})
+	m, err := b.Last(t.Context(), streams.DEAD, "dead.>")
+	if err != nil {
+		t.Fatal(err)
+	}
 	var letter envelope.DeadLetter
 	if err := json.Unmarshal(m.Data, &letter); err != nil {
 		t.Fatal(err)
 	}
-	if letter.Stage != "sink" || letter.Tenant != tenant || letter.Reason == "" || strings.Contains(string(m.Data), "ada@") {
+	if letter.Stage != "sink-novi" || letter.Tenant != tenant || letter.Reason == "" || strings.Contains(string(m.Data), "ada@") || strings.Contains(string(m.Data), "Guide") {
 		t.Errorf("got %s", m.Data)
+	}
+	request, answer := letter.Request, letter.Answer
+	if letter.Class != envelope.Data || request == nil || request.System != canonical.Novi || request.Operation != "create" || !slices.Contains(request.Fields, "email") {
+		t.Errorf("got %s", m.Data)
+	}
+	if answer == nil || answer.Status != 400 || !strings.Contains(letter.Reason, "is not valid") {
+		t.Errorf("got %s", m.Data)
+	}
+	if state, err := b.Last(t.Context(), streams.CANONICAL, "canonical.contact."+tenant+".*.*"); err != nil || state.Seq != letter.Sequence || letter.Stream != streams.CANONICAL {
+		t.Errorf("it looked at %s %d, and the last is %d: %v", letter.Stream, letter.Sequence, state.Seq, err)
 	}
 	b.settled()
 	// What comes after it goes on.
 	b.look(func() { b.before = func(string) error { return nil } })
 	b.ghlShows("Ada", "Ranger")
 	b.check("Ada", "Ranger", 1)
+}
+
+// TestRefusedAndLeftOpen: GHL has created a contact and answered 422 all the
+// same, so that it is looked for; but what is refused again and again, and is
+// not there, is refused.
+func TestRefusedAndLeftOpen(t *testing.T) {
+	b := setup(t)
+	b.before = func(op string) error {
+		if op == "create" {
+			return &apierr.Error{System: "novi", Op: "create member", Status: 422, Class: apierr.Ambiguous, Message: "email must be an email"}
+		}
+		return nil
+	}
+	b.sink(1)
+	b.ghlShows("Ada", "Guide")
+	var letter envelope.DeadLetter
+	bustest.Until(t, func() bool {
+		m, err := b.Last(t.Context(), streams.DEAD, "dead.>")
+		return err == nil && json.Unmarshal(m.Data, &letter) == nil
+	})
+	if letter.Class != envelope.Data || letter.Answer == nil || letter.Answer.Status != 422 {
+		t.Errorf("got %+v", letter)
+	}
+	b.settled()
+	b.look(func() {
+		if b.tries != 5 {
+			t.Errorf("it was tried %d times", b.tries)
+		}
+	})
 }
 
 func TestGone(t *testing.T) {

@@ -256,7 +256,7 @@ func (v *Resolver) find(ctx context.Context, r Record) (id, other canonical.Cano
 		if err != nil {
 			return "", "", err
 		}
-		if holder == "" {
+		if now, _ := v.follow(holder); holder == "" || found[now] {
 			continue
 		}
 		state, ok, err := v.entity(ctx, r, holder)

@@ -11,6 +11,8 @@ import (
 	"net/http/httptest"
 	"net/url"
 	"strings"
+	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -28,6 +30,24 @@ import (
 
 const clientSecret = "5ec2e7-client-0123456789"
 
+// shared is a log that several goroutines write.
+type shared struct {
+	mu sync.Mutex
+	b  bytes.Buffer
+}
+
+func (s *shared) Write(p []byte) (int, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.b.Write(p)
+}
+
+func (s *shared) String() string {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.b.String()
+}
+
 // setting is a simulated GHL with an app, and an installer of it.
 type setting struct {
 	*testing.T
@@ -37,14 +57,14 @@ type setting struct {
 	installer *install.Installer
 	store     *tokens.Store
 	app       *ghlapi.App
-	log       bytes.Buffer
-	answer    http.HandlerFunc // of the token endpoint, in GHL's place
-	now       time.Duration    // beside the real time
+	log       shared
+	answer    atomic.Pointer[http.HandlerFunc] // of the token endpoint, in GHL's place
+	now       atomic.Int64                     // beside the real time
 }
 
 type shifted struct{ s *setting }
 
-func (c shifted) Now() time.Time                         { return time.Now().Add(c.s.now) }
+func (c shifted) Now() time.Time                         { return time.Now().Add(time.Duration(c.s.now.Load())) }
 func (c shifted) After(d time.Duration) <-chan time.Time { return clock.System{}.After(d) }
 
 func setup(t *testing.T, quirks ghlsim.Quirks) *setting {
@@ -61,8 +81,8 @@ func setup(t *testing.T, quirks ghlsim.Quirks) *setting {
 	}
 	handler := s.sim.Handler()
 	srv := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		if r.URL.Path == "/oauth/token" && s.answer != nil {
-			s.answer(w, r)
+		if answer := s.answer.Load(); r.URL.Path == "/oauth/token" && answer != nil {
+			(*answer)(w, r)
 			return
 		}
 		handler.ServeHTTP(w, r)
@@ -211,7 +231,7 @@ func TestRefusals(t *testing.T) {
 		}, 400},
 		{"the state is old", func() int {
 			b, page := begun("alpine-guild")
-			s.now += 11 * time.Minute
+			s.now.Add(int64(11 * time.Minute))
 			return get(b, callback+"?code=x&state="+state(page))
 		}, 400},
 		{"a state of our own making", func() int {
@@ -285,7 +305,7 @@ func TestNothingLeaks(t *testing.T) {
 	body := `{"error":"%s","error_description":"said-0123456789 ` + clientSecret + ` refresh-0123456789 code-0123456789 of ada@example.org","message":"said-0123456789"}`
 	for _, status := range []int{200, 302, 400, 401, 403, 404, 408, 422, 429, 500, 502, 0} {
 		for _, code := range []string{"invalid_grant", "invalid_client", "said-0123456789", ""} {
-			s.answer = func(w http.ResponseWriter, _ *http.Request) {
+			answer := http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
 				if status == 0 {
 					panic(http.ErrAbortHandler)
 				}
@@ -293,8 +313,9 @@ func TestNothingLeaks(t *testing.T) {
 				w.Header().Set("Location", "/elsewhere?secret=said-0123456789")
 				w.WriteHeader(status)
 				_, _ = fmt.Fprintf(w, body, code)
-			}
-			s.now += time.Second // so that it isn't too many
+			})
+			s.answer.Store(&answer)
+			s.now.Add(int64(time.Second)) // so that it isn't too many
 			_, err := s.app.Refresh(t.Context(), "refresh-0123456789")
 			b := browser()
 			page := s.consent(b, "tenant=alpine-guild")
@@ -318,7 +339,7 @@ func TestNothingLeaks(t *testing.T) {
 				text = append(text, fmt.Sprintf("%v %+v %#v", e, e, e)...)
 			}
 			for _, never := range secrets {
-				if bytes.Contains(text, []byte(never)) || bytes.Contains(s.log.Bytes(), []byte(never)) {
+				if bytes.Contains(text, []byte(never)) || strings.Contains(s.log.String(), never) {
 					t.Errorf("%d %q: it shows %q", status, code, never)
 				}
 			}

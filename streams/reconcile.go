@@ -109,5 +109,5 @@ type DriftedRecord struct {
 
 // ReconcileKey returns the key in CURSORS of a tenant's reconcile of a system.
 func ReconcileKey(system canonical.System, tenant canonical.Tenant) string {
-	return string(tenant) + "." + string(system) + ".reconcile"
+	return "reconcile." + string(tenant) + "." + string(system) // a walk's key begins with the tenant
 }

@@ -144,7 +144,7 @@ func newBudget(c clock.Clock, l Limits, s *share) (*Budget, error) {
 	if s == nil {
 		for _, w := range b.slots.windows {
 			own := max(1, int(l.Share*float64(w.Calls)))
-			w.hold(c.Now(), own, own)
+			w.hold(c.Now(), own, own, own)
 		}
 	}
 	return b, nil
@@ -319,15 +319,21 @@ func (b *Budget) waiting() int {
 
 // hold sets what is held and meant to be used of each window. The caller
 // holds mu.
-func (b *Budget) hold(now time.Time, held, use []int) {
+func (b *Budget) hold(now time.Time, held, use, pace []int) {
 	for j, w := range b.slots.windows {
 		if b.meter != nil {
 			b.meter.slots[j].Add(float64(held[j] - w.held))
 			b.meter.limit[j].Set(float64(w.Calls))
 			b.meter.day.Set(float64(b.left))
 		}
-		w.hold(now, held[j], use[j])
+		w.hold(now, held[j], use[j], pace[j])
 	}
+}
+
+// drop holds nothing any more. The caller holds mu.
+func (b *Budget) drop(now time.Time) {
+	none := make([]int, len(b.slots.windows))
+	b.hold(now, none, none, none)
 }
 
 // roll begins a new day. The caller holds mu.
@@ -445,7 +451,7 @@ func (b *Budget) Correct(r Report) {
 			w.Calls = calls
 			if b.share == nil {
 				own := max(1, int(b.limits.Share*float64(calls)))
-				w.hold(now, own, own)
+				w.hold(now, own, own, own)
 			}
 		}
 		if r.Remaining >= 0 {

@@ -82,6 +82,8 @@ const (
 	lease = 5 * time.Second
 	// grace is added when others judge that, for calls that were on their way.
 	grace = time.Second
+	// horizon is for how long a process holds slots that are free.
+	horizon = 3 * time.Second
 	// skew is how far the processes' clocks may be apart. They are looked at
 	// only to find out that a member has been gone for long already.
 	skew = 10 * time.Second
@@ -192,6 +194,7 @@ type dayClaim struct {
 // grant is what a process has after a step.
 type grant struct {
 	held, cap []int
+	pace      []int // calls in each window that it may come to
 	day       dayClaim
 	// left are the day's calls that nobody has taken.
 	left int
@@ -256,17 +259,21 @@ func (o *watcher) step(l Ledger, me self, now time.Time) (Ledger, grant) {
 			most = 1
 		}
 		target := min(o.targets(next, j, capacity, now)[me.id], most)
+		// No more than it can use before long: of what a process holds when it
+		// dies, nobody knows what it used.
+		soon := min(target, me.busy[j]+max(few, int(float64(target)*horizon.Seconds()/w.Per.Seconds())))
 		held := have
-		if have > target {
-			held = max(target, me.busy[j])
+		if have > soon {
+			held = max(soon, me.busy[j])
 		} else {
-			held += max(0, min(target-have, pool-reserve(w.Calls)))
+			held += max(0, min(soon-have, pool-reserve(w.Calls)))
 		}
 		use := min(held, target)
 		if lack := min(me.need[j]-(held-me.busy[j]), most-held); lack > 0 {
 			held += max(0, min(lack, pool-(held-have)))
 			use = held
 		}
+		g.pace = append(g.pace, max(target, use))
 		entry.Slots = append(entry.Slots, held)
 		g.held, g.cap = append(g.held, held), append(g.cap, use)
 	}

@@ -230,7 +230,7 @@ func (s *share) renew(ctx context.Context, b *Budget) (idle bool, err error) {
 		if leaving {
 			next = s.watcher.leave(l, me, now)
 			s.joined = false
-			b.hold(now, make([]int, len(me.windows)), make([]int, len(me.windows)))
+			b.drop(now)
 			b.day.held = 0
 		} else {
 			next, g = s.watcher.step(l, me, now)
@@ -240,7 +240,7 @@ func (s *share) renew(ctx context.Context, b *Budget) (idle bool, err error) {
 			for j, w := range b.slots.windows {
 				kept[j] = min(w.held, g.held[j])
 			}
-			b.hold(now, kept, g.cap)
+			b.hold(now, kept, g.cap, g.pace)
 			if g.pause > 0 {
 				b.paused = later(b.paused, now.Add(g.pause))
 			}
@@ -258,7 +258,7 @@ func (s *share) renew(ctx context.Context, b *Budget) (idle bool, err error) {
 			idle = !s.running
 		} else if err == nil {
 			s.joined, s.renewed = true, now
-			b.hold(now, g.held, g.cap)
+			b.hold(now, g.held, g.cap, g.pace)
 			if g.day.number == b.day.number {
 				b.day.held += g.day.held - me.day.held
 			} else if g.day.number > b.day.number {
@@ -301,7 +301,7 @@ func write(ctx context.Context, kv bus.KV, key string, l Ledger, rev uint64) err
 func (s *share) lapse(b *Budget) {
 	s.joined, s.id = false, crand.Text()
 	b.epoch++
-	b.hold(b.clock.Now(), make([]int, len(b.slots.windows)), make([]int, len(b.slots.windows)))
+	b.drop(b.clock.Now())
 	for _, w := range b.slots.windows {
 		w.forget()
 	}

@@ -25,6 +25,7 @@ type window struct {
 	Window
 	held int // slots that are this process's
 	cap  int // how many of them it means to use: fewer while it gives some up
+	pace int // calls in a window that it means to come to
 	open [lanes]int
 	// resting is in order of until; gone is how many of its first are rested.
 	resting []rest
@@ -37,13 +38,14 @@ type window struct {
 	urgent, bulk *rate.Limiter
 }
 
-// hold sets what is held and meant to be used, as of a turn.
-func (w *window) hold(now time.Time, held, use int) {
+// hold sets what is held and meant to be used, and how many calls in a window
+// that may come to.
+func (w *window) hold(now time.Time, held, use, pace int) {
 	// A little faster than slots come free, so that these set the pace.
-	limit := rate.Limit(1.03 * float64(use) / w.Per.Seconds())
-	w.held, w.cap = held, use
-	w.urgent = paced(w.urgent, now, limit, max(few, use/10))
-	w.bulk = paced(w.bulk, now, limit, max(2, use/50))
+	limit := rate.Limit(1.03 * float64(pace) / w.Per.Seconds())
+	w.held, w.cap, w.pace = held, use, pace
+	w.urgent = paced(w.urgent, now, limit, max(few, pace/10))
+	w.bulk = paced(w.bulk, now, limit, max(2, pace/50))
 }
 
 // paced changes a limiter, or makes one that is full.
@@ -158,7 +160,7 @@ func (s *slots) take(now time.Time, lane Lane, n int) (wait time.Duration, slot 
 	var paces []*rate.Reservation
 	for _, w := range s.windows {
 		limiters := []*rate.Limiter{w.urgent, w.bulk}
-		if lane.urgent() && w.cap <= few {
+		if lane.urgent() && w.pace <= few {
 			continue
 		}
 		if lane.urgent() {

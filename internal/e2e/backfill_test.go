@@ -77,7 +77,7 @@ func TestBackfillAtTheLimit(t *testing.T) {
 	seen := make(chan string, 1000)
 	stop := make(chan struct{})
 	var work sync.WaitGroup
-	work.Go(func() { shown(w, seen, stop) })
+	work.Go(func() { follow(w, seen, stop) })
 	began = time.Now()
 	_ = clock.Sleep(t.Context(), clock.System{}, 10*time.Second)
 	from, at, refused := calls(w), time.Now(), w.GHL.Stats().HTTP429+w.Novi.Stats().HTTP429
@@ -89,10 +89,14 @@ func TestBackfillAtTheLimit(t *testing.T) {
 		if _, err := w.Novi.Edit(novisim.Edit{MemberID: members[n*7919%len(members)], Fields: map[string]any{"JobTitle": value}}); err != nil {
 			t.Fatal(err)
 		}
-		if !arrives(seen, value) {
+		shown, ok := arrives(seen, value)
+		if !ok {
 			t.Errorf("%s never came over", value)
 		}
 		late = append(late, time.Since(edited))
+		if d := late[n]; d > 2*time.Second {
+			t.Logf("%s, an edit %s after the first contact was made, took %s", shown, edited.Sub(began).Round(time.Second), d.Round(time.Millisecond))
+		}
 		_ = clock.Sleep(t.Context(), clock.System{}, time.Second-time.Since(edited))
 		to, until = calls(w), time.Now()
 	}
@@ -131,8 +135,8 @@ func wait(ok func() bool) {
 	}
 }
 
-// shown says what the ledger of GHL shows of probes.
-func shown(w *dev.World, seen chan<- string, stop <-chan struct{}) {
+// follow says what the ledger of GHL shows of probes.
+func follow(w *dev.World, seen chan<- string, stop <-chan struct{}) {
 	var seq int64
 	for {
 		select {
@@ -144,7 +148,7 @@ func shown(w *dev.World, seen chan<- string, stop <-chan struct{}) {
 			seq = e.Seq
 			for _, c := range e.Changes {
 				if v := fmt.Sprint(c.To); e.Actor == ghlsim.ActorAPI && strings.Contains(v, "probe ") {
-					seen <- v
+					seen <- v + " " + e.Op
 				}
 			}
 		}
@@ -152,15 +156,15 @@ func shown(w *dev.World, seen chan<- string, stop <-chan struct{}) {
 }
 
 // arrives waits two minutes for value.
-func arrives(seen <-chan string, value string) bool {
+func arrives(seen <-chan string, value string) (op string, ok bool) {
 	for deadline := time.After(2 * time.Minute); ; {
 		select {
 		case v := <-seen:
 			if regexp.MustCompile(regexp.QuoteMeta(value) + `\b`).MatchString(v) {
-				return true
+				return v, true
 			}
 		case <-deadline:
-			return false
+			return "", false
 		}
 	}
 }

@@ -66,10 +66,10 @@ func All(t testing.TB, c *bus.Conn, stream string) []bus.Stored {
 	return out
 }
 
-// Until waits until ok, at most two minutes.
+// Until waits until ok, at most five minutes.
 func Until(t testing.TB, ok func() bool) {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(context.Background(), 2*time.Minute)
+	ctx, cancel := context.WithTimeout(context.Background(), 5*time.Minute)
 	defer cancel()
 	for !ok() {
 		if clock.Sleep(ctx, clock.System{}, 5*time.Millisecond) != nil {
@@ -78,7 +78,8 @@ func Until(t testing.TB, ok func() bool) {
 	}
 }
 
-// Settled waits until a durable consumer has nothing left.
+// Settled waits until a durable consumer, of which somebody has asked for
+// messages, has nothing left.
 func Settled(t testing.TB, c *bus.Conn, stream, durable string) {
 	t.Helper()
 	Until(t, func() bool {
@@ -87,7 +88,8 @@ func Settled(t testing.TB, c *bus.Conn, stream, durable string) {
 			return false
 		}
 		info, err := consumer.Info(context.Background())
-		return err == nil && info.NumPending == 0 && info.NumAckPending == 0
+		begun := err == nil && (info.Delivered.Consumer > 0 || info.NumWaiting > 0) // a new one has nothing for a moment
+		return begun && info.NumPending == 0 && info.NumAckPending == 0
 	})
 }
 

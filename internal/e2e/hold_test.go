@@ -74,7 +74,7 @@ func TestMassDelete(t *testing.T) {
 		want  string
 	}{
 		{[]string{"list"}, 0, 2, dev.Tenant + "  held"},
-		{[]string{"list", "--json"}, 0, 1, fmt.Sprintf(`"deletes":%d,"entities":1,"waiting":%d`, few+1, tasks-few)},
+		{[]string{"list", "--json"}, 0, 1, fmt.Sprintf(`"waiting":%d`, tasks-few)},
 		{[]string{"show", dev.Tenant}, 0, 1 + tasks - few, "delete     novi  task"},
 		{[]string{"show", dev.Tenant, "--json"}, 0, tasks - few, `"operation":"delete"`},
 		{[]string{"release", "nobody"}, 1, 1, "nothing is held"},

@@ -84,13 +84,13 @@ func TestNoSecretIsShown(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	log, metrics := &shared{}, prometheus.NewRegistry()
+	log, metricsIn, metricsOut := &shared{}, prometheus.NewRegistry(), prometheus.NewRegistry()
 	logger := zerolog.New(log).Level(zerolog.DebugLevel)
-	in, err := ingest.FromFile(file, c, "test", clock.System{}, logger, metrics)
+	in, err := ingest.FromFile(file, c, "test", clock.System{}, logger, metricsIn)
 	if err != nil {
 		t.Fatal(err)
 	}
-	out, err := sink.FromFile(file, bustest.Again(t, c), "test", clock.System{}, rand.NewPCG(1, 2), logger, metrics)
+	out, err := sink.FromFile(file, bustest.Again(t, c), "test", clock.System{}, rand.NewPCG(1, 2), logger, metricsOut)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -128,11 +128,13 @@ func TestNoSecretIsShown(t *testing.T) {
 	stopOut()
 
 	shown := map[string]string{"the log": log.String()}
-	families, err := metrics.Gather()
-	if err != nil {
-		t.Fatal(err)
+	for _, metrics := range []*prometheus.Registry{metricsIn, metricsOut} {
+		families, err := metrics.Gather()
+		if err != nil {
+			t.Fatal(err)
+		}
+		shown["a metric"] += fmt.Sprint(families)
 	}
-	shown["a metric"] = fmt.Sprint(families)
 	for _, stream := range []string{streams.RAW, streams.CANONICAL, streams.EFFECTS, streams.DEAD} {
 		for _, m := range bustest.All(t, c, stream) {
 			shown[stream] += fmt.Sprintln(m.Subject, m.Header, string(m.Data))

@@ -136,7 +136,7 @@ func TestRun(t *testing.T) {
 		{"one that is to be made, and one that isn't", []canonical.Event{entity(canonical.KindContact, "b", active, canonical.GHL), entity(canonical.KindContact, "d", ada, canonical.GHL)},
 			[]string{"novi GET /api/members", "novi POST /api/members Email,FirstName [a member is a QuickBooks customer]", "novi GET /api/members/00000000-0000-4000-8000-000000000000"}},
 		{"a task of one that is to be made", []canonical.Event{entity(canonical.KindContact, "c", active, canonical.Novi), child(entity(canonical.KindTask, "t", call, canonical.Novi))},
-			[]string{"ghl POST /contacts/ custom:contact.causeway_id,email,firstName [contact created]", "ghl POST /contacts/new/tasks assignedTo,body,completed,dueDate,title [task created]"}},
+			[]string{"ghl POST /contacts/ custom:contact.causeway_id,email,firstName [contact created]", "ghl POST /contacts/new/tasks body,completed,dueDate,title [task created]"}},
 		{"a task that waits for a contact that is not made", []canonical.Event{entity(canonical.KindContact, "c", ada, canonical.GHL), child(entity(canonical.KindTask, "t", call, canonical.GHL))}, []string{}},
 		{"a task that is done", []canonical.Event{contact, child(differs(canonical.KindTask, canonical.GHL, "completed", "true", call))},
 			[]string{"ghl GET /contacts/ghl-c/tasks/ghl-a", "ghl PUT /contacts/ghl-c/tasks/ghl-a/completed completed [task changed]"}},

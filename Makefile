@@ -19,6 +19,7 @@ race: ## run every test under the race detector
 lint: ## gofmt, go vet, staticcheck
 	@unformatted=$$(gofmt -l .); test -z "$$unformatted" || { echo "gofmt would change:"; echo "$$unformatted"; exit 1; }
 	go vet ./...
+	go vet -tags campaign ./internal/e2e
 	go run $(STATICCHECK) ./...
 
 verify: lint ## lint, and that go.mod is tidy

@@ -80,7 +80,7 @@ func TestBackfillAtTheLimit(t *testing.T) {
 	work.Go(func() { follow(w, seen, stop) })
 	began = time.Now()
 	_ = clock.Sleep(t.Context(), clock.System{}, 10*time.Second)
-	from, at, refused := calls(w), time.Now(), w.GHL.Stats().HTTP429+w.Novi.Stats().HTTP429
+	from, at, refused := callsMade(w), time.Now(), w.GHL.Stats().HTTP429+w.Novi.Stats().HTTP429
 	var late []time.Duration
 	var to, until = from, at
 	for n := 0; w.GHL.Stats().Contacts < len(members)*95/100; n++ {
@@ -98,7 +98,7 @@ func TestBackfillAtTheLimit(t *testing.T) {
 			t.Logf("%s, an edit %s after the first contact was made, took %s", shown, edited.Sub(began).Round(time.Second), d.Round(time.Millisecond))
 		}
 		_ = clock.Sleep(t.Context(), clock.System{}, time.Second-time.Since(edited))
-		to, until = calls(w), time.Now()
+		to, until = callsMade(w), time.Now()
 	}
 	close(stop)
 	work.Wait()
@@ -124,7 +124,7 @@ func TestBackfillAtTheLimit(t *testing.T) {
 	}
 }
 
-func calls(w *dev.World) int {
+func callsMade(w *dev.World) int {
 	s := w.GHL.Stats()
 	return s.Reads + s.Writes
 }

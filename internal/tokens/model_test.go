@@ -118,8 +118,21 @@ func (w *world) ask(r *replica, s step) {
 
 // kv is the bucket as one replica sees it.
 type kv struct {
+	guarded
 	w *world
 	r *replica
+}
+
+// guarded ends a run in which a record is written or deleted whatever its
+// revision: two replicas could then both go on.
+type guarded struct{}
+
+func (guarded) Put(_ context.Context, key string, _ []byte) (uint64, error) {
+	panic(key + " is put without a revision")
+}
+
+func (guarded) Delete(_ context.Context, key string, _ uint64) error {
+	panic(key + " is deleted; what is gone is a record that says so")
 }
 
 var errUnknown = fmt.Errorf("the broker did not answer: %w", bus.ErrNotStored)
@@ -176,9 +189,7 @@ func (k kv) Update(_ context.Context, _ string, value []byte, last uint64) (rev 
 	return rev, err
 }
 
-func (k kv) Put(context.Context, string, []byte) (uint64, error) { panic("not used") }
-func (k kv) Delete(context.Context, string, uint64) error        { panic("not used") }
-func (k kv) Keys(context.Context, string) ([]string, error)      { return []string{"ghl.tenant.a"}, nil }
+func (k kv) Keys(context.Context, string) ([]string, error) { return []string{"ghl.tenant.a"}, nil }
 
 // clk is the clock: a wait takes a minute, so that all patience ends soon.
 type clk struct {
@@ -237,12 +248,12 @@ func wants(ctx context.Context, w *world, r *replica) (string, error) {
 }
 
 func rotates(ctx context.Context, w *world, r *replica) (string, error) {
-	_, err := tokens.NewStore(kv{w, r}, w.ring).RotateKey(ctx)
+	_, err := tokens.NewStore(kv{w: w, r: r}, w.ring).RotateKey(ctx)
 	return "", err
 }
 
 func (w *world) source(r *replica) *tokens.Source {
-	return tokens.New(tokens.Config{Store: tokens.NewStore(kv{w, r}, w.ring), Clock: clk{w, r}, Logger: zerolog.Nop(),
+	return tokens.New(tokens.Config{Store: tokens.NewStore(kv{w: w, r: r}, w.ring), Clock: clk{w, r}, Logger: zerolog.Nop(),
 		Owner: tokens.Owner{Tenant: "a"}, By: r.name, Refresh: w.refresh(r)})
 }
 
@@ -250,7 +261,7 @@ func (w *world) source(r *replica) *tokens.Source {
 func run(t testing.TB, actors []actor, budget int, may []mishap, choose func(n int, state func() uint64) (int, bool)) *world {
 	w := &world{now: start, stored: map[string]bool{}, server: &server{good: "refresh-0", presented: map[string]int{}, access: map[string]bool{}}, ring: ring(t, "2", "1")}
 	// The grant was installed a day ago, and sealed with the older key.
-	setup := tokens.NewStore(&plain{w}, ring(t, "1"))
+	setup := tokens.NewStore(&plain{w: w}, ring(t, "1"))
 	if err := setup.Install(t.Context(), tokens.Owner{Tenant: "a"}, tokens.Pair{Access: "access-0", Refresh: "refresh-0", Lifetime: time.Hour}, start.Add(-24*time.Hour)); err != nil {
 		t.Fatal(err)
 	}
@@ -383,7 +394,7 @@ func (w *world) grant() tokens.Grant {
 	if w.value == nil || w.opened.rev == w.valueRev {
 		return w.opened.grant
 	}
-	list, err := tokens.NewStore(&plain{w}, w.ring).List(context.Background())
+	list, err := tokens.NewStore(&plain{w: w}, w.ring).List(context.Background())
 	if err != nil || len(list) != 1 || list[0].Err != nil {
 		panic(fmt.Sprint("the record can't be read: ", list, err))
 	}
@@ -413,7 +424,10 @@ func (w *world) state(budget int) uint64 {
 }
 
 // plain is the bucket without anybody waiting.
-type plain struct{ w *world }
+type plain struct {
+	guarded
+	w *world
+}
 
 func (p *plain) Get(context.Context, string) ([]byte, uint64, error) {
 	if p.w.value == nil {
@@ -427,9 +441,7 @@ func (p *plain) Create(_ context.Context, _ string, v []byte) (uint64, error) {
 func (p *plain) Update(_ context.Context, _ string, v []byte, _ uint64) (uint64, error) {
 	return kv{w: p.w}.put(v), nil
 }
-func (p *plain) Put(context.Context, string, []byte) (uint64, error) { panic("not used") }
-func (p *plain) Delete(context.Context, string, uint64) error        { panic("not used") }
-func (p *plain) Keys(context.Context, string) ([]string, error)      { return []string{"ghl.tenant.a"}, nil }
+func (p *plain) Keys(context.Context, string) ([]string, error) { return []string{"ghl.tenant.a"}, nil }
 
 // check says what a run has shown to be wrong.
 func (w *world) check(t testing.TB) []string {

@@ -1,8 +1,15 @@
 // Package hydrate turns a notice into a fetched observation. Webhooks' notices
 // for one record coalesce: however many wait, the record is fetched once,
 // after the newest of them. A poll's notice names the state that it saw, and
-// is left alone if a fetch has shown that one. A record that is gone is an
-// observation of absence: that is how deletes are known.
+// is left alone if a fetch, or the answer to a write of ours, has shown that
+// one. A record that is gone is an observation of absence: that is how deletes
+// are known.
+//
+// A notice that says nothing but that a record was made, which the answer to
+// our own create has shown since it was made, leads to no fetch either; see
+// [Announcer]. Notices of our own updates do: they say neither who changed the
+// record nor which state of it they saw, so a person's change may be behind
+// them.
 //
 // A notice of a task, a note or an appointment leads to a fetch of that. Where
 // a contact's items can only be read with the contact (GHL's notes), a notice
@@ -55,6 +62,18 @@ type ItemLister interface {
 	Items(ctx context.Context, contact canonical.ExternalID) ([]observation.Observation, error)
 }
 
+// Announcer is a Fetcher whose system tells of a record's making with a notice
+// of its own. Such a notice says that the record is there, and every sight of
+// it has said that already; what became of it afterwards is said by other
+// notices.
+type Announcer interface {
+	// Announces reports whether a notice says only that a record was made.
+	Announces(notice observation.Observation) bool
+	// Adds reports whether such a notice shows anything of its record that
+	// sight, which shows the record, doesn't.
+	Adds(notice, sight observation.Observation) bool
+}
+
 // Config is what hydrating one tenant needs.
 type Config struct {
 	Bus    bus.Bus
@@ -67,7 +86,8 @@ type Config struct {
 	// Hold, if set, says that a system can't be called now: then its notices
 	// wait.
 	Hold func(canonical.System) bool
-	// Workers is how many records are fetched at once; 0 means 8.
+	// Workers is how many records are fetched at once from each system; 0 means
+	// 8.
 	Workers int
 }
 
@@ -115,23 +135,65 @@ func Run(ctx context.Context, cfg Config) error {
 	if err := cfg.Bus.EnsureConsumer(ctx, consumer); err != nil {
 		return fmt.Errorf("consumer %s: %w", consumer.Durable, err)
 	}
-	sub := bus.Subscription{Stream: consumer.Stream, Durable: consumer.Durable, Group: streams.PinnedGroup, Stage: "hydrate", MaxDeliveries: 20}
+	// What one system makes us wait for delays nobody at the other.
+	class := func(m bus.Stored) string {
+		s, _ := streams.Parse(m.Subject) // what can't be parsed becomes a dead letter
+		return string(s.System)
+	}
+	sub := bus.Subscription{Stream: consumer.Stream, Durable: consumer.Durable, Group: streams.PinnedGroup, Stage: "hydrate", MaxDeliveries: 20, Class: class}
 	if cfg.Hold != nil {
 		sub.Hold = func(m bus.Stored) bool {
 			s, err := streams.Parse(m.Subject)
 			return err == nil && cfg.Hold(s.System)
 		}
 	}
-	return bus.Coalesce(ctx, cfg.Bus, cfg.Clock, sub, cfg.Workers, key, h.handle)
+	return bus.Coalesce(ctx, cfg.Bus, cfg.Clock, sub, cfg.Workers, h.key, h.handle)
 }
 
-// key is the record. A poll's notice, which may turn out to need no fetch,
-// doesn't coalesce with a webhook's, which always does.
-func key(m bus.Stored) string {
-	if o, err := observation.Decode(m.Data); err == nil && !o.Modified.IsZero() {
+// key is the record. A notice that may turn out to need no fetch, which is a
+// poll's or an announcement, doesn't coalesce with another, which always does.
+func (h *hydrator) key(m bus.Stored) string {
+	o, err := observation.Decode(m.Data)
+	switch {
+	case err != nil:
+		return m.Subject
+	case !o.Modified.IsZero():
 		return m.Subject + " polled"
+	case h.announcer(o) != nil:
+		return m.Subject + " made"
 	}
 	return m.Subject
+}
+
+// announcer returns who knows that notice says only that its record was made,
+// nil if it may say more.
+func (h *hydrator) announcer(notice observation.Observation) Announcer {
+	if a, ok := h.Fetchers[notice.System].(Announcer); ok && notice.Kind == canonical.KindContact && a.Announces(notice) {
+		return a
+	}
+	return nil
+}
+
+// written reports whether the answer to a write of ours has shown all that a
+// notice tells of: the state that a poll saw, or that the record was made.
+func (h *hydrator) written(ctx context.Context, notice observation.Observation) (bool, error) {
+	announcer := h.announcer(notice)
+	if announcer == nil && (notice.Modified.IsZero() || notice.Kind != canonical.KindContact) {
+		return false, nil
+	}
+	answer, err := rawlog.Written(ctx, h.Bus, notice)
+	if err != nil || answer == nil || answer.Absent {
+		return false, err
+	}
+	if announcer == nil {
+		return !answer.Modified.Before(notice.Modified), nil
+	}
+	// It may have gone and come back since.
+	sight, err := rawlog.Sight(ctx, h.Bus, notice)
+	if err != nil || sight == nil || sight.Absent {
+		return false, err
+	}
+	return !announcer.Adds(notice, *sight), nil
 }
 
 func (h *hydrator) handle(ctx context.Context, m bus.Stored, count int) error {
@@ -152,6 +214,9 @@ func (h *hydrator) handle(ctx context.Context, m bus.Stored, count int) error {
 	// nothing, so what it is about is always fetched.
 	if seen, ok := h.fetched.Get(m.Subject); ok && !notice.Modified.IsZero() && !notice.Modified.After(seen) {
 		return nil
+	}
+	if known, err := h.written(ctx, notice); err != nil || known {
+		return err
 	}
 	var o observation.Observation
 	if item {

@@ -347,3 +347,72 @@ func TestAContactsNotes(t *testing.T) {
 	step(3, 1)
 	step(3, 1)
 }
+
+// herald is a fetcher whose notices of kind "made" say no more than that.
+type herald struct{ *fetcher }
+
+func (herald) Announces(n observation.Observation) bool {
+	return strings.Contains(string(n.Record), "made")
+}
+
+func (herald) Adds(n, sight observation.Observation) bool {
+	return strings.Contains(string(n.Record), "more") || string(sight.Record) != `{"id":"x"}`
+}
+
+// TestOurOwnCreate: the notice of a record that we made leads to no fetch; one
+// that may say anything else does.
+func TestOurOwnCreate(t *testing.T) {
+	answered := observation.Observation{Via: observation.Writeback, Endpoint: observation.GHLContactGet, ReadBegan: noon, Modified: noon, Record: []byte(`{"id":"x"}`)}
+	gone := observation.Observation{Via: observation.Fetch, ReadBegan: noon.Add(time.Minute), Absent: true}
+	changed := observation.Observation{Via: observation.Fetch, ReadBegan: noon.Add(time.Minute), Record: []byte(`{"id":"x","a":1}`)}
+	made, more, update := []byte(`{"type":"made"}`), []byte(`{"type":"made","more":1}`), []byte(`{"type":"update"}`)
+	tests := []struct {
+		name    string
+		sights  []observation.Observation
+		notices [][]byte
+		polled  time.Time
+		fetches int
+	}{
+		{"ours", []observation.Observation{answered}, [][]byte{made}, time.Time{}, 0},
+		{"ours, twice", []observation.Observation{answered}, [][]byte{made, made}, time.Time{}, 0},
+		{"somebody's", nil, [][]byte{made}, time.Time{}, 1},
+		{"it shows more than was answered", []observation.Observation{answered}, [][]byte{more}, time.Time{}, 1},
+		{"an update", []observation.Observation{answered}, [][]byte{update}, time.Time{}, 1},
+		{"an update that came before it", []observation.Observation{answered}, [][]byte{update, made}, time.Time{}, 1},
+		{"gone since", []observation.Observation{answered, gone}, [][]byte{made}, time.Time{}, 1},
+		{"changed since", []observation.Observation{answered, changed}, [][]byte{made}, time.Time{}, 1},
+		{"a poll that saw what was answered", []observation.Observation{answered}, [][]byte{nil}, noon, 0},
+		{"a poll that saw something newer", []observation.Observation{answered}, [][]byte{nil}, noon.Add(time.Millisecond), 1},
+		{"a poll that saw what nobody wrote", nil, [][]byte{nil}, noon, 1},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			t.Parallel()
+			c := bustest.Start(t)
+			publish := func(o observation.Observation) {
+				o.System, o.Tenant, o.Kind, o.ExternalID = canonical.GHL, "a", canonical.KindContact, "x"
+				body, err := o.Encode()
+				if err != nil {
+					t.Fatal(err)
+				}
+				if _, err := c.Publish(t.Context(), bus.Message{Subject: streams.Raw(o), Data: body}); err != nil {
+					t.Fatal(err)
+				}
+			}
+			for _, o := range tt.sights {
+				publish(o)
+			}
+			for _, body := range tt.notices {
+				publish(observation.Observation{Via: observation.Notice, Modified: tt.polled, Record: body})
+			}
+			f := &fetcher{count: map[canonical.ExternalID]int{}}
+			bustest.Go(t, func(ctx context.Context) error {
+				return hydrate.Run(ctx, hydrate.Config{Bus: c, Clock: clock.System{}, Logger: zerolog.Nop(), Tenant: "a", Fetchers: map[canonical.System]hydrate.Fetcher{canonical.GHL: herald{f}}})
+			})
+			bustest.Settled(t, c, streams.RAW, streams.Hydrate("a").Durable)
+			if got := f.fetched("x"); got != tt.fetches {
+				t.Errorf("fetched %d times, want %d", got, tt.fetches)
+			}
+		})
+	}
+}

@@ -81,6 +81,30 @@ func Last(ctx context.Context, r bus.Reader, of observation.Observation) (*obser
 	return last, err
 }
 
+// Written returns the answer to our last write of a record, nil if RAW holds
+// none.
+func Written(ctx context.Context, r bus.Reader, of observation.Observation) (*observation.Observation, error) {
+	of.Via = observation.Writeback
+	o, _, err := read(ctx, r, streams.Raw(of))
+	return o, err
+}
+
+// Sight returns what was read last of a record, nil if RAW holds nothing that
+// shows it.
+func Sight(ctx context.Context, r bus.Reader, of observation.Observation) (*observation.Observation, error) {
+	var newest *observation.Observation
+	for _, of.Via = range seen {
+		o, _, err := read(ctx, r, streams.Raw(of))
+		if err != nil {
+			return nil, err
+		}
+		if o != nil && (newest == nil || o.ReadBegan.After(newest.ReadBegan)) {
+			newest = o
+		}
+	}
+	return newest, nil
+}
+
 // Parent returns the contact that a record hung on when it was last seen, or
 // "" if RAW doesn't say.
 func Parent(ctx context.Context, r bus.Reader, of observation.Observation) (canonical.ExternalID, error) {

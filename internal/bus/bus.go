@@ -171,6 +171,9 @@ type Subscription struct {
 	// Hold, if set, says that the work on a delivery is not to begin now. Only
 	// [Coalesce] asks; what is held stays delivered, and is asked about again.
 	Hold func(Stored) bool
+	// Class, for Coalesce, says which keys share workers: those of one class
+	// don't wait for those of another. The messages of a key are of one class.
+	Class func(Stored) string
 	// Stage names the stage in a dead letter.
 	Stage string
 	// Describe says, for a dead letter, what a delivery was about. Nil means:

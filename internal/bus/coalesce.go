@@ -32,17 +32,22 @@ const keepAlive = 8 * time.Second
 // ctx is done, what runs is finished and what waits is given back.
 func Coalesce(ctx context.Context, c Consumer, clk clock.Clock, sub Subscription, workers int, key func(Stored) string, work func(ctx context.Context, newest Stored, count int) error) error {
 	done := make(chan struct{})
-	q := &coalescer{hold: sub.Hold, clock: clk, done: done, workers: workers, waiting: map[string][]*Delivery{}, running: map[string][]*Delivery{}, wake: make(chan struct{}, workers)}
+	class := sub.Class
+	if class == nil {
+		class = func(Stored) string { return "" }
+	}
+	q := &coalescer{hold: sub.Hold, class: class, clock: clk, done: done, workers: workers, waiting: map[string][]*Delivery{}, running: map[string][]*Delivery{},
+		ready: map[string][]string{}, busy: map[string]int{}, wake: make(chan struct{}, 1)}
 	runCtx, stop := context.WithCancel(context.WithoutCancel(ctx))
 	defer stop()
 	var pool errgroup.Group
-	for range workers {
-		pool.Go(func() error {
-			for {
-				k, batch := q.next(done)
-				if batch == nil {
-					return nil
-				}
+	pool.Go(func() error {
+		for {
+			k, batch := q.next(done)
+			if batch == nil {
+				return nil
+			}
+			pool.Go(func() error {
 				newest, count := batch[0], 0
 				for _, d := range batch {
 					count = max(count, d.Count)
@@ -55,9 +60,10 @@ func Coalesce(ctx context.Context, c Consumer, clk clock.Clock, sub Subscription
 				for _, d := range batch {
 					d.Done(err)
 				}
-			}
-		})
-	}
+				return nil
+			})
+		}
+	})
 	pool.Go(func() error {
 		for {
 			select {
@@ -85,15 +91,17 @@ func Coalesce(ctx context.Context, c Consumer, clk clock.Clock, sub Subscription
 }
 
 type coalescer struct {
-	hold func(Stored) bool
+	hold  func(Stored) bool
+	class func(Stored) string
 
 	mu      sync.Mutex
 	waiting map[string][]*Delivery
 	running map[string][]*Delivery // what is being worked on
-	ready   []string               // keys that wait and don't run
+	ready   map[string][]string    // keys that wait and don't run, by class
+	busy    map[string]int         // keys that run, by class
 	clock   clock.Clock
 	done    <-chan struct{}
-	workers int
+	workers int // of each class
 	held    int // deliveries that are neither settled nor hints
 	wake    chan struct{}
 }
@@ -102,7 +110,8 @@ func (q *coalescer) add(key string, d *Delivery) {
 	q.mu.Lock()
 	q.held++
 	if len(q.waiting[key]) == 0 && q.running[key] == nil {
-		q.ready = append(q.ready, key)
+		class := q.class(d.Stored)
+		q.ready[class] = append(q.ready[class], key)
 	}
 	q.waiting[key] = append(q.waiting[key], d)
 	q.mu.Unlock()
@@ -137,7 +146,8 @@ func (q *coalescer) urge(key string, m Stored, count int) {
 	q.waiting[key] = append(q.waiting[key], &Delivery{Stored: m, hint: true, Count: count, InProgress: func() {},
 		Done: func(err error) { q.again(key, m, count, err) }})
 	if q.running[key] == nil {
-		q.ready = slices.Insert(slices.DeleteFunc(q.ready, func(k string) bool { return k == key }), 0, key)
+		class := q.class(m)
+		q.ready[class] = slices.Insert(slices.DeleteFunc(q.ready[class], func(k string) bool { return k == key }), 0, key)
 	}
 	q.signal()
 }
@@ -149,8 +159,8 @@ func (q *coalescer) signal() {
 	}
 }
 
-// next waits for a key that is ready and takes what waits for it; nil once
-// done is closed.
+// next waits for a key that is ready and whose class has a worker, and takes
+// what waits for it; nil once done is closed.
 func (q *coalescer) next(done <-chan struct{}) (string, []*Delivery) {
 	for {
 		select {
@@ -159,21 +169,11 @@ func (q *coalescer) next(done <-chan struct{}) (string, []*Delivery) {
 		default:
 		}
 		q.mu.Lock()
-		held := len(q.ready) > 0
-		if i := q.first(); i >= 0 {
-			key := q.ready[i]
-			q.ready = slices.Delete(q.ready, i, i+1)
-			batch := q.waiting[key]
-			delete(q.waiting, key)
-			q.running[key] = batch
-			more := len(q.ready) > 0
-			q.mu.Unlock()
-			if more {
-				q.signal()
-			}
+		key, batch, held := q.take()
+		q.mu.Unlock()
+		if batch != nil {
 			return key, batch
 		}
-		q.mu.Unlock()
 		var later <-chan time.Time
 		if held {
 			later = q.clock.After(recheck)
@@ -187,30 +187,50 @@ func (q *coalescer) next(done <-chan struct{}) (string, []*Delivery) {
 	}
 }
 
+// take takes the first key whose work may begin, and what waits for it. held
+// says that there is none, but there are some that are held. The caller holds
+// mu.
+func (q *coalescer) take() (key string, batch []*Delivery, held bool) {
+	for class, keys := range q.ready {
+		if len(keys) == 0 || q.busy[class] >= q.workers {
+			continue
+		}
+		i := 0
+		if q.hold != nil {
+			i = slices.IndexFunc(keys, func(key string) bool { return !q.hold(q.waiting[key][0].Stored) })
+		}
+		if i < 0 {
+			held = true
+			continue
+		}
+		key = keys[i]
+		q.ready[class] = slices.Delete(keys, i, i+1)
+		batch = q.waiting[key]
+		delete(q.waiting, key)
+		q.running[key] = batch
+		q.busy[class]++
+		return key, batch, false
+	}
+	return "", nil, held
+}
+
 // recheck is how often it is asked whether work that is held may begin.
 const recheck = 250 * time.Millisecond
-
-// first returns the index of the first key whose work may begin, -1 if there is
-// none.
-func (q *coalescer) first() int {
-	if q.hold == nil {
-		return min(0, len(q.ready)-1)
-	}
-	return slices.IndexFunc(q.ready, func(key string) bool { return !q.hold(q.waiting[key][0].Stored) })
-}
 
 func (q *coalescer) finished(key string, batch []*Delivery) {
 	q.mu.Lock()
 	delete(q.running, key)
+	class := q.class(batch[0].Stored)
+	q.busy[class]--
 	for _, d := range batch {
 		if !d.hint {
 			q.held--
 		}
 	}
 	if next := q.waiting[key]; slices.ContainsFunc(next, func(d *Delivery) bool { return d.hint }) {
-		q.ready = slices.Insert(q.ready, 0, key)
+		q.ready[class] = slices.Insert(q.ready[class], 0, key)
 	} else if len(next) > 0 {
-		q.ready = append(q.ready, key)
+		q.ready[class] = append(q.ready[class], key)
 	}
 	q.mu.Unlock()
 	q.signal()

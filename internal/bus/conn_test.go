@@ -545,6 +545,46 @@ func TestUrgentOvertakes(t *testing.T) {
 	}
 }
 
+// TestClasses: what waits for one system keeps nothing of another's waiting.
+func TestClasses(t *testing.T) {
+	c := bustest.Start(t)
+	spec := streams.Transform()
+	if err := c.EnsureConsumer(t.Context(), spec); err != nil {
+		t.Fatal(err)
+	}
+	const workers = 2
+	for i := range 5 * workers {
+		publish(t, c, bus.Message{Subject: fmt.Sprintf("raw.ghl.a.contact.r%d.fetch", i), Data: []byte("{}")})
+	}
+	publish(t, c, bus.Message{Subject: "raw.novi.a.contact.last.fetch", Data: []byte("{}")})
+	var slow, most atomic.Int64
+	novi, release := make(chan struct{}), make(chan struct{})
+	bustest.Go(t, func(ctx context.Context) error {
+		return bus.Coalesce(ctx, c, clock.System{}, bus.Subscription{Stream: spec.Stream, Durable: spec.Durable, Stage: "transform",
+			Class: func(m bus.Stored) string { return strings.Split(m.Subject, ".")[1] }}, workers,
+			func(m bus.Stored) string { return m.Subject },
+			func(_ context.Context, m bus.Stored, _ int) error {
+				if strings.HasPrefix(m.Subject, "raw.novi") {
+					close(novi)
+					return nil
+				}
+				if n := slow.Add(1); n > most.Load() {
+					most.Store(n)
+				}
+				<-release
+				slow.Add(-1)
+				return nil
+			})
+	})
+	bustest.Until(t, func() bool { return slow.Load() == workers })
+	<-novi
+	close(release)
+	bustest.Settled(t, c, spec.Stream, spec.Durable)
+	if got := most.Load(); got > workers {
+		t.Errorf("%d of one class were worked on at once, want %d", got, workers)
+	}
+}
+
 func BenchmarkPublishAsync(b *testing.B) {
 	s, err := natsembed.Start(natsembed.Options{StoreDir: b.TempDir()})
 	if err != nil {

@@ -427,6 +427,84 @@ func TestBuckets(t *testing.T) {
 	}
 }
 
+func TestKeys(t *testing.T) {
+	c := bustest.Start(t)
+	kv, err := c.Bucket(t.Context(), streams.IDENTITY)
+	if err != nil {
+		t.Fatal(err)
+	}
+	const many = 1100 // more than the server gives at once
+	var few, all []string
+	for i := range many {
+		key := fmt.Sprintf("a.child.ghl.p%d.note.n%d", i/3, i)
+		if _, err := kv.Create(t.Context(), key, []byte("1")); err != nil {
+			t.Fatal(err)
+		}
+		all = append(all, key)
+		if i/3 == 7 {
+			few = append(few, key)
+		}
+	}
+	tests := []struct {
+		name, pattern string
+		want          []string
+	}{
+		{"none", "a.child.ghl.p9999.*.*", nil},
+		{"those of one", "a.child.ghl.p7.*.*", few},
+		{"one by its name", few[0], few[:1]},
+		{"more than are given at once", "a.child.>", all},
+		{"everything", ">", all},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			got, err := kv.Keys(t.Context(), tt.pattern)
+			if slices.Sort(got); err != nil || !slices.Equal(got, slices.Sorted(slices.Values(tt.want))) {
+				t.Errorf("got %d keys, %v; want %d", len(got), err, len(tt.want))
+			}
+		})
+	}
+	t.Run("not one that was deleted", func(t *testing.T) {
+		if err := kv.Delete(t.Context(), few[1], 0); err != nil {
+			t.Fatal(err)
+		}
+		got, err := kv.Keys(t.Context(), "a.child.ghl.p7.*.*")
+		if slices.Sort(got); err != nil || !slices.Equal(got, []string{few[0], few[2]}) {
+			t.Errorf("got %v, %v", got, err)
+		}
+	})
+	t.Run("a caller that is gone is told so", func(t *testing.T) {
+		ctx, cancel := context.WithCancel(t.Context())
+		cancel()
+		if _, err := kv.Keys(ctx, ">"); !errors.Is(err, context.Canceled) {
+			t.Errorf("got %v", err)
+		}
+	})
+}
+
+// BenchmarkKeys lists three keys of 3,000, as is done for each contact that is
+// linked.
+func BenchmarkKeys(b *testing.B) {
+	c := bustest.Start(b)
+	kv, err := c.Bucket(b.Context(), streams.IDENTITY)
+	if err != nil {
+		b.Fatal(err)
+	}
+	const n = 3000
+	for i := range n {
+		if _, err := kv.Create(b.Context(), fmt.Sprintf("a.child.ghl.p%d.note.n%d", i/3, i), []byte("1")); err != nil {
+			b.Fatal(err)
+		}
+	}
+	i := 0
+	for b.Loop() {
+		i++
+		keys, err := kv.Keys(b.Context(), fmt.Sprintf("a.child.ghl.p%d.*.*", i%(n/3)))
+		if err != nil || len(keys) != 3 {
+			b.Fatal(len(keys), err)
+		}
+	}
+}
+
 func TestCoalesce(t *testing.T) {
 	c := bustest.Start(t)
 	spec := streams.Transform()

@@ -124,6 +124,10 @@ func (s *shard) decide(ctx context.Context, j job, mine, other *entity) ([]merge
 		// Another instance works on what made it claim the key.
 		return nil, bus.Later(fmt.Errorf("entity %s is on its way", other.id), 250*time.Millisecond)
 	}
+	var err error
+	if j.seen.Before, err = Before(ctx, s.cfg.Bus, j.tenant, mine.state, j.seen, j.policy.Lens); err != nil {
+		return nil, err
+	}
 	steps, likeness := merge.Join(mine.state, other.state, j.seen, j.policy.merge())
 	doubt := fmt.Errorf("%s record %s shows an identity key of entity %s: %w", j.seen.System, j.seen.External, other.id, identity.ErrAmbiguous)
 	switch {

@@ -139,6 +139,9 @@ func (s *shard) merge(ctx context.Context, e *entity) (started bool, err error) 
 		// Whoever saw that it is gone may know of the contact before we do.
 		j.seen.ParentGone, j.seen.ParentRemoved = j.seen.ParentGone || gone, removed
 	}
+	if j.seen.Before, err = Before(ctx, s.cfg.Bus, j.tenant, e.state, j.seen, j.policy.Lens); err != nil {
+		return false, err
+	}
 	next, out := merge.Apply(e.state, j.seen, j.policy.merge())
 	if out.Op == "" {
 		return false, nil

@@ -144,7 +144,8 @@ type Lens struct {
 	// that hold the canonical id of a record that we made; "" means none.
 	GHLRef, NoviRef string
 
-	contact canonical.Contact // what write expressions see; see Of
+	contact  canonical.Contact          // what write expressions see; see Of
+	readings map[Flow]map[string]string // see Readings
 }
 
 // Custom is a custom value that both systems have a field for.

@@ -344,6 +344,7 @@ func (s Spec) Build(region string) (*Lens, *Policy, error) {
 	if err := l.Check(); err != nil {
 		return nil, nil, err
 	}
+	l.fingerprint()
 	p, err := s.policy(l, tables)
 	if err != nil {
 		return nil, nil, err

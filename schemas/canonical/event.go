@@ -193,6 +193,9 @@ const (
 	ReasonFlip = "flip"
 	// ReasonMerged: the record that had it was merged into another at its system.
 	ReasonMerged = "merged"
+	// ReasonReading: the mapping reads the record in another way than before;
+	// nobody changed it.
+	ReasonReading = "reading"
 )
 
 // Cause says which RAW message led to the transition.
@@ -356,6 +359,7 @@ type Base struct {
 	Also     []string          `json:"also,omitempty"`     // further addresses that the system knows the person by
 	Writing  *Writing          `json:"writing,omitempty"`  // of a record in Others; of a primary one see Sync.Writing
 	Parent   ExternalID        `json:"parent,omitempty"`   // the record that it hangs on there
+	Reading  string            `json:"reading,omitempty"`  // how the mapping read tags and Fields, a word of ReadingLen letters each; see Reread
 }
 
 // Rendering is how a system shows a value that we wrote.

@@ -64,6 +64,9 @@ type Seen struct {
 	Reason string
 	// Restored says that the system was restored from a backup; see restored.
 	Restored bool
+	// Before is what the mapping reads today in the sights that the base is from,
+	// of what it read in another way then; see [Reread].
+	Before mapping.Shown
 }
 
 // Outcome says what a merge came to. The zero value is that nothing at all
@@ -121,6 +124,7 @@ func Apply(state canonical.Event, seen Seen, policy Policy) (canonical.Event, Ou
 	m.thaw()
 	m.next.Changes = nil
 	m.next.Sync.Stamps = cloneMap(state.Sync.Stamps)
+	m.read()
 	m.fields()
 	m.tags()
 	m.parent()
@@ -136,7 +140,9 @@ type merger struct {
 	known     bool           // the system has shown this record before
 	other     bool           // it is not its system's primary one
 	newBase   canonical.Base
-	dirty     bool // base, links, stamps or renderings changed
+	changed   []string        // what the mapping reads in another way than before
+	fresh     map[string]bool // tags that the base has only because they are read now
+	dirty     bool            // base, links, stamps or renderings changed
 	at        int64
 	fighting  []string
 	folding   bool // two entities, and no record
@@ -278,7 +284,7 @@ func (m *merger) setWriting(w canonical.Writing) {
 func (m *merger) fields() {
 	m.newBase = canonical.Base{
 		External: m.seen.External, At: m.base.At, Tags: m.base.Tags, Tagged: m.base.Tagged, Grouped: m.base.Grouped,
-		Fields: maps.Clone(m.base.Fields), FieldAt: maps.Clone(m.base.FieldAt), Writing: m.base.Writing, Inactive: m.seen.Shown.Inactive, Also: m.seen.Shown.Also,
+		Fields: maps.Clone(m.base.Fields), FieldAt: maps.Clone(m.base.FieldAt), Writing: m.base.Writing, Inactive: m.seen.Shown.Inactive, Also: m.seen.Shown.Also, Reading: m.base.Reading,
 	}
 	if m.newBase.Fields == nil {
 		m.newBase.Fields = map[string]string{}
@@ -322,6 +328,7 @@ func (m *merger) fields() {
 			m.newBase.FieldAt[f] = m.seen.At
 		}
 	}
+	m.noteReading()
 }
 
 // field merges one covered field, shown as shown.
@@ -538,6 +545,9 @@ func (m *merger) tags() {
 			return
 		}
 		have := current(tag)
+		if m.fresh[tag] && present && have.Seq != 0 {
+			return // somebody has decided about it
+		}
 		shown := ""
 		if present {
 			shown = "true"
@@ -581,7 +591,7 @@ func (m *merger) tags() {
 	for _, tag := range slices.Sorted(maps.Keys(now)) {
 		if covered(tag) {
 			baseTags = append(baseTags, tag)
-			if !before[tag] {
+			if !before[tag] || m.fresh[tag] {
 				apply(tag, true)
 			}
 		}

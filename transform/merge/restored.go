@@ -20,6 +20,7 @@ func (m *merger) restored() (canonical.Event, Outcome) {
 	if m.seen.Absent {
 		return m.lost()
 	}
+	m.read()
 	m.fields()
 	m.tags()
 	return m.finish()

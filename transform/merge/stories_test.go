@@ -41,6 +41,11 @@ type sight struct {
 	Restored bool              `json:"restored"` // the system was restored from a backup
 	Ours     bool              `json:"ours"`     // the record says that we made it
 	External string            `json:"id"`       // default: the system's first letter and 1
+	// Reread are the fields that the mapping reads in another way from here on,
+	// Before what it reads then in the sight before, if that is still in RAW.
+	Reread     []string          `json:"reread"`
+	Before     map[string]string `json:"before"`
+	BeforeTags []string          `json:"before_tags"`
 }
 
 func clockTime(t *testing.T, s string) int64 {
@@ -58,8 +63,9 @@ func clockTime(t *testing.T, s string) int64 {
 func (s sight) seen(t *testing.T, seq int) merge.Seen {
 	t.Helper()
 	out := merge.Seen{System: s.System, External: canonical.ExternalID(s.External), Via: s.Via, Absent: s.Absent, Wrote: s.Wrote, Atomic: s.Atomic, Restored: s.Restored,
-		Shown: mapping.Shown{Fields: s.Fields, Fold: s.Fold, Grouped: s.Grouped, Tagged: s.Tags != nil},
-		At:    canonical.Read{Modified: clockTime(t, s.Modified), AsOf: clockTime(t, s.Read), Seq: uint64(seq)}}
+		Before: mapping.Shown{Fields: s.Before, Tags: s.BeforeTags, Tagged: s.BeforeTags != nil},
+		Shown:  mapping.Shown{Fields: s.Fields, Fold: s.Fold, Grouped: s.Grouped, Tagged: s.Tags != nil},
+		At:     canonical.Read{Modified: clockTime(t, s.Modified), AsOf: clockTime(t, s.Read), Seq: uint64(seq)}}
 	if s.Tags != nil {
 		out.Shown.Tags = *s.Tags
 	}
@@ -106,6 +112,9 @@ func TestStories(t *testing.T) {
 					t.Fatalf("%s: %v", lines.Text(), err)
 				}
 				seq++
+				if s.Reread != nil {
+					policy.Lens = reread(t, policy.Lens, s.Reread)
+				}
 				next, out := merge.Apply(state, s.seen(t, seq), policy)
 				tell(&got, seq, next, out)
 				state = next
@@ -169,6 +178,36 @@ func storyPolicy(t *testing.T, a *txtar.Archive) merge.Policy {
 		}
 	}
 	return policy
+}
+
+// reread is old as it would be if it read some fields, or the tags, in another
+// way.
+func reread(t *testing.T, old *mapping.Lens, fields []string) *mapping.Lens {
+	t.Helper()
+	spec, err := mapping.Template("association")
+	if err != nil {
+		t.Fatal(err)
+	}
+	own := map[string]*mapping.FieldSpec{}
+	for _, f := range fields {
+		if f == canonical.TagsReading {
+			other := " | "
+			spec.Contact.Tags.Separator = &other
+			continue
+		}
+		b := *spec.Contact.Fields[f]
+		b.GHL.Read, b.Novi.Read = "value.trim()", "value.trim()"
+		own[f] = &b
+	}
+	l, _, err := spec.With(mapping.Spec{Contact: mapping.ContactSpec{Fields: own}}).Build("US")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for i, b := range l.Bindings {
+		was, _ := old.Binding(b.Field)
+		l.Bindings[i].Authority, l.Bindings[i].Separator = was.Authority, was.Separator
+	}
+	return l
 }
 
 func section(t *testing.T, a *txtar.Archive, name string) []byte {

@@ -2,7 +2,7 @@
 STATICCHECK := honnef.co/go/tools/cmd/staticcheck@v0.8.2
 GOVULNCHECK := golang.org/x/vuln/cmd/govulncheck@latest
 
-.PHONY: help build test race lint verify bench faults campaign budget-campaign backfill-campaign fuzz vuln
+.PHONY: help build test race lint verify bench bench-hot faults campaign budget-campaign backfill-campaign fuzz vuln
 
 help: ## show this help
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-17s %s\n", $$1, $$2}'
@@ -25,7 +25,12 @@ lint: ## gofmt, go vet, staticcheck
 verify: lint ## lint, and that go.mod is tidy
 	go mod tidy -diff
 
-bench: ## run the benchmarks of the hot functions
+ROUNDS ?= 4
+MESSAGES ?= 30000
+bench: ## the transform beside the broker's limit, the naive loop and Watermill (ROUNDS=4 MESSAGES=30000 ARGS=)
+	cd bench && go build -o ../bin/bench . && ../bin/bench -rounds $(ROUNDS) -n $(MESSAGES) $(ARGS)
+
+bench-hot: ## run the benchmarks of the hot functions
 	go test -run '^$$' -bench . -benchmem ./...
 
 SEED ?= 7

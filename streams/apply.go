@@ -8,6 +8,7 @@ import (
 	"reflect"
 	"slices"
 	"strconv"
+	"strings"
 	"time"
 
 	"github.com/nats-io/nats.go/jetstream"
@@ -204,11 +205,11 @@ func EnsureConsumer(ctx context.Context, js jetstream.JetStream, c Consumer) err
 		filters = []string{cfg.FilterSubject}
 	}
 	for _, f := range filters {
-		if !slices.Contains(c.Filters, f) {
+		if !slices.ContainsFunc(c.Filters, func(wide string) bool { return covers(wide, f) }) {
 			return fmt.Errorf("consumer %s filters %v, want %v; delete it to have it made anew", c.Durable, filters, c.Filters)
 		}
 	}
-	if len(filters) == len(c.Filters) {
+	if slices.Equal(slices.Sorted(slices.Values(filters)), slices.Sorted(slices.Values(c.Filters))) {
 		return nil
 	}
 	cfg.FilterSubject, cfg.FilterSubjects = "", c.Filters
@@ -216,6 +217,13 @@ func EnsureConsumer(ctx context.Context, js jetstream.JetStream, c Consumer) err
 		return fmt.Errorf("consumer %s: add filters: %w", c.Durable, err)
 	}
 	return nil
+}
+
+// covers reports whether all that filter lets through passes wide too: they are
+// the same, or wide ends where filter goes on.
+func covers(wide, filter string) bool {
+	all, open := strings.CutSuffix(wide, ".>")
+	return wide == filter || open && strings.HasPrefix(filter, all+".")
 }
 
 // Replicate brings every stream and bucket to n replicas, unless dryRun, and

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"flag"
 	"os"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -212,6 +213,13 @@ func TestEnsureConsumer(t *testing.T) {
 	}
 	if have, err := js.Consumer(ctx, c.Stream, c.Durable); err != nil || len(have.CachedInfo().Config.FilterSubjects) != len(all) {
 		t.Errorf("the filters are not there: %v", err)
+	}
+	c.Filters = []string{"canonical.>"}
+	if err := streams.EnsureConsumer(ctx, js, c); err != nil {
+		t.Errorf("one filter in place of all: %v", err)
+	}
+	if have, err := js.Consumer(ctx, c.Stream, c.Durable); err != nil || !slices.Equal(have.CachedInfo().Config.FilterSubjects, c.Filters) {
+		t.Errorf("the wide filter is not there: %v", err)
 	}
 	c.Filters = []string{"canonical.contact.other.*.*"}
 	if err := streams.EnsureConsumer(ctx, js, c); err == nil {

@@ -8,7 +8,7 @@ import (
 
 // Revision counts the changes of the topology. An older binary never undoes
 // what a newer revision has set.
-const Revision = 4
+const Revision = 5
 
 const day = 24 * time.Hour
 

@@ -16,6 +16,7 @@ import (
 	"hash/maphash"
 	"maps"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/goccy/go-json"
@@ -131,6 +132,9 @@ func Run(ctx context.Context, cfg Config) error {
 	return err
 }
 
+// notice ends the subject of a notice.
+const notice = "." + string(observation.Notice)
+
 // dispatcher sees RAW in order: it decodes, resolves and hands on.
 type dispatcher struct {
 	cfg      Config
@@ -157,6 +161,10 @@ type job struct {
 }
 
 func (d *dispatcher) handle(ctx context.Context, m *bus.Delivery) {
+	if strings.HasSuffix(m.Subject, notice) {
+		m.Done(nil) // a hint, which hydrate has been handed too
+		return
+	}
 	j, err := d.prepare(ctx, m)
 	if err != nil || j.id == "" {
 		m.Done(err)

@@ -3,9 +3,13 @@ package streams
 import (
 	"context"
 	"fmt"
+	"slices"
+	"strings"
 	"time"
 
 	"github.com/nats-io/nats.go/jetstream"
+
+	"github.com/causeway-sync/causeway/schemas/canonical"
 )
 
 // StreamStatus is what a stream holds.
@@ -53,5 +57,26 @@ func Status(ctx context.Context, js jetstream.JetStream) ([]StreamStatus, error)
 		}
 		out = append(out, st)
 	}
+	return out, nil
+}
+
+// Tenants returns the tenants that a stage reads for, or has, by the names of
+// the consumers on RAW, sorted.
+func Tenants(ctx context.Context, js jetstream.JetStream) ([]canonical.Tenant, error) {
+	s, err := js.Stream(ctx, RAW)
+	if err != nil {
+		return nil, fmt.Errorf("stream %s: %w", RAW, err)
+	}
+	var out []canonical.Tenant
+	list := s.ConsumerNames(ctx)
+	for name := range list.Name() {
+		if tenant, ok := strings.CutPrefix(name, Hydrate("").Durable); ok {
+			out = append(out, canonical.Tenant(tenant))
+		}
+	}
+	if err := list.Err(); err != nil {
+		return nil, fmt.Errorf("consumers of %s: %w", RAW, err)
+	}
+	slices.Sort(out)
 	return out, nil
 }

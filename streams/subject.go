@@ -2,6 +2,7 @@ package streams
 
 import (
 	"cmp"
+	"crypto/sha256"
 	"encoding/hex"
 	"fmt"
 	"strings"
@@ -60,6 +61,55 @@ func subject(parts ...string) string {
 		parts[i] = Token(p)
 	}
 	return strings.Join(parts, ".")
+}
+
+// where joins parts like subject, but "" is anything.
+func where(parts ...string) string {
+	for i, p := range parts {
+		if p == "" {
+			parts[i] = "*"
+		} else {
+			parts[i] = Token(p)
+		}
+	}
+	return strings.Join(parts, ".")
+}
+
+// RawWhere returns the filter for observations of which those parts are known
+// that are not "".
+func RawWhere(system canonical.System, tenant canonical.Tenant, kind canonical.Kind, external canonical.ExternalID, via observation.Via) string {
+	return where("raw", string(system), string(tenant), string(kind), string(external), string(via))
+}
+
+// CanonicalWhere returns the filter for events of which those parts are known
+// that are not "".
+func CanonicalWhere(kind canonical.Kind, tenant canonical.Tenant, id canonical.CanonicalID, op canonical.Op) string {
+	return where("canonical", string(kind), string(tenant), string(id), string(op))
+}
+
+// EffectsWhere returns the filter for effects of which those parts are known
+// that are not "".
+func EffectsWhere(system canonical.System, tenant canonical.Tenant, kind canonical.Kind, id canonical.CanonicalID) string {
+	return where("effects", string(system), string(tenant), string(kind), string(id))
+}
+
+// DeadWhere returns the filter for dead letters of which those parts are known
+// that are not "".
+func DeadWhere(stage string, tenant canonical.Tenant, kind canonical.Kind, id string) string {
+	return where("dead", stage, string(tenant), string(kind), id)
+}
+
+// LinkWhere returns the pattern of the keys in IDENTITY of linked records of
+// which those parts are known that are not "".
+func LinkWhere(tenant canonical.Tenant, kind canonical.Kind, system canonical.System, external canonical.ExternalID) string {
+	return where(string(tenant), string(kind), string(system), string(external))
+}
+
+// ClaimKey returns the key in IDENTITY of the claim that something of a
+// contact's has these values. They are hashed: no key shows one.
+func ClaimKey(tenant canonical.Tenant, what string, values ...string) string {
+	h := sha256.Sum256([]byte(string(tenant) + "\x00" + Token(what) + "\x00" + strings.Join(values, "\x00")))
+	return string(tenant) + ".contact." + Token(what) + "." + hex.EncodeToString(h[:16])
 }
 
 // LinkKey returns the key in IDENTITY under which a record is linked to its

@@ -19,6 +19,8 @@ type cli struct {
 	Sim       simCmd       `cmd:"" help:"Run one simulated system on its own."`
 	Streams   streamsCmd   `cmd:"" help:"Compare or apply the streams, consumers and buckets."`
 	Status    statusCmd    `cmd:"" help:"Show what the streams hold and how far each consumer has come."`
+	Contact   contactCmd   `cmd:"" help:"Look at one contact, or what hangs on it: as it is, as it was, and where its values are from."`
+	Trace     traceCmd     `cmd:"" help:"Show what followed from a webhook, or all that happened to a record, with times."`
 	Conflicts conflictsCmd `cmd:"" help:"List the fields for which two values competed, and the value that lost."`
 	Merges    mergesCmd    `cmd:"" help:"List the contacts that turned out to be others."`
 	Unmerge   unmergeCmd   `cmd:"" help:"Take apart two contacts that were merged."`

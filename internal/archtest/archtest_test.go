@@ -51,6 +51,7 @@ var may = map[string][]string{
 	"internal/circuit":      {"internal/apierr", "internal/bus", "internal/clock", "streams", "schemas/..."},
 	"internal/probe":        {"internal/apierr", "internal/budget", "internal/clock", "internal/ghlapi", "internal/mapping", "internal/noviapi", "schemas/..."},
 	"internal/dead":         {"internal/bus", "internal/clock", "streams", "schemas/..."},
+	"internal/history":      {"internal/bus", "streams", "schemas/..."},
 
 	"ingest/webhook": {"internal/bus", "internal/clock", "streams", "schemas/..."},
 	"ingest/install": {"internal/apierr", "internal/clock", "internal/ghlapi", "internal/tokens", "schemas/..."},
@@ -96,7 +97,7 @@ var may = map[string][]string{
 var pure = []string{"schemas/canonical", "schemas/observation", "schemas/effect", "schemas/envelope", "transform/merge", "sink/plan", "internal/mapping"}
 
 // seamed rooms are handed the time and randomness, never take them.
-var seamed = []string{"ingest", "transform", "sink", "internal/bus", "internal/budget", "internal/ghlapi", "internal/noviapi", "internal/clients", "internal/mapping", "internal/dead", "internal/hold", "internal/tokens", "internal/verify", "schemas", "streams"}
+var seamed = []string{"ingest", "transform", "sink", "internal/bus", "internal/budget", "internal/ghlapi", "internal/noviapi", "internal/clients", "internal/mapping", "internal/dead", "internal/history", "internal/hold", "internal/tokens", "internal/verify", "schemas", "streams"}
 
 type pkg struct {
 	ImportPath, Dir, Doc, Name string

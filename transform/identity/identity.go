@@ -9,12 +9,9 @@ package identity
 
 import (
 	"context"
-	"crypto/sha256"
-	"encoding/hex"
 	"errors"
 	"fmt"
 	"slices"
-	"strings"
 	"sync"
 
 	lru "github.com/hashicorp/golang-lru/v2"
@@ -190,10 +187,10 @@ func (v *Resolver) absent(ctx context.Context, r Record, id canonical.CanonicalI
 	}
 	names := []string{}
 	for _, k := range r.Policy.Identify(state.Field) {
-		names = append(names, keyName(r.Tenant, k.Field, k.Values))
+		names = append(names, streams.ClaimKey(r.Tenant, k.Field, k.Values...))
 	}
 	if email := state.Field("email"); email != "" {
-		names = append(names, keyName(r.Tenant, alsoKey, []string{email}))
+		names = append(names, streams.ClaimKey(r.Tenant, alsoKey, email))
 	}
 	for _, name := range names {
 		holder, err := v.get(ctx, name)
@@ -213,7 +210,7 @@ func (v *Resolver) absent(ctx context.Context, r Record, id canonical.CanonicalI
 func (v *Resolver) also(ctx context.Context, r Record, id canonical.CanonicalID) ([]canonical.CanonicalID, error) {
 	var out []canonical.CanonicalID
 	for _, address := range r.Shown.Also {
-		name := keyName(r.Tenant, alsoKey, []string{address})
+		name := streams.ClaimKey(r.Tenant, alsoKey, address)
 		if holder, err := v.claim(ctx, name, id); err != nil {
 			return nil, err
 		} else if holder != id {
@@ -221,7 +218,7 @@ func (v *Resolver) also(ctx context.Context, r Record, id canonical.CanonicalID)
 				return nil, err
 			}
 		}
-		holder, err := v.get(ctx, keyName(r.Tenant, "email", []string{address}))
+		holder, err := v.get(ctx, streams.ClaimKey(r.Tenant, "email", address))
 		if err != nil {
 			return nil, err
 		}
@@ -433,7 +430,7 @@ func keys(r Record) []identityKey {
 	var out []identityKey
 	for _, k := range r.Policy.Identify(func(f string) string { return r.Shown.Fields[f] }) {
 		field, value := k.Field, k.Values[0]
-		out = append(out, identityKey{name: keyName(r.Tenant, field, k.Values), holds: func(s canonical.Event) bool {
+		out = append(out, identityKey{name: streams.ClaimKey(r.Tenant, field, k.Values...), holds: func(s canonical.Event) bool {
 			return shows(s, field, value) && (field != "phone" || email == "" || s.Contact.Email == "" || shows(s, "email", email))
 		}})
 	}
@@ -458,13 +455,4 @@ func shows(s canonical.Event, field, value string) bool {
 		}
 	}
 	return false
-}
-
-func keyName(tenant canonical.Tenant, what string, values []string) string {
-	return hashKey(tenant, streams.Token(what), values...)
-}
-
-func hashKey(tenant canonical.Tenant, what string, values ...string) string {
-	h := sha256.Sum256([]byte(string(tenant) + "\x00" + what + "\x00" + strings.Join(values, "\x00")))
-	return string(tenant) + ".contact." + what + "." + hex.EncodeToString(h[:16])
 }

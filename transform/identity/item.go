@@ -113,7 +113,7 @@ func itemKeys(r Record) []identityKey {
 		return field("title") + "\x00" + mapping.Reads(field("body")) + "\x00" + field("due") + field("start")
 	}
 	mine := print(func(f string) string { return r.Shown.Fields[f] })
-	return []identityKey{{name: hashKey(r.Tenant, string(r.Kind), string(r.Contact), mine), holds: func(s canonical.Event) bool {
+	return []identityKey{{name: streams.ClaimKey(r.Tenant, string(r.Kind), string(r.Contact), mine), holds: func(s canonical.Event) bool {
 		if s.ContactID() != r.Contact || s.Deleted() {
 			return false
 		}

@@ -19,6 +19,7 @@ import (
 	"slices"
 	"strings"
 	"time"
+	_ "time/tzdata" // zones have to be known on any machine
 
 	"github.com/goccy/go-yaml"
 
@@ -130,6 +131,9 @@ type Tenant struct {
 	// Region is the ISO country that phone numbers without a country code are
 	// read in. Default US.
 	Region string `yaml:"region"`
+	// Timezone, an IANA name, is the one that GHL's times are meant in where they
+	// name none, and Novi's, unless novi.timezone says another. Default UTC.
+	Timezone string `yaml:"timezone"`
 	// Backfill walks through everything once, and the sink writes to a system
 	// only after that. Default true.
 	Backfill *bool `yaml:"backfill"`
@@ -194,7 +198,8 @@ type Novi struct {
 	WebhookSecret Secret `yaml:"webhook_secret"`
 	// WebhookHeader carries the signature. Default X-Novi-Signature.
 	WebhookHeader string `yaml:"webhook_header"`
-	// Timezone that stamps without a zone are read in. Default UTC.
+	// Timezone is the one that stamps and times are meant in which name none, and
+	// that times are written in. Default that of the tenant.
 	Timezone string `yaml:"timezone"`
 	// Poll is the interval of the list of modified members. Default 5m; 0s
 	// means never.
@@ -444,6 +449,7 @@ func nameError(name canonical.Tenant, seen map[canonical.Tenant]bool) error {
 func (t *Tenant) complete(app bool) error {
 	orDefault(&t.Region, "US")
 	orDefault(&t.Workers, 8)
+	orDefault(&t.Timezone, "UTC")
 	orDefault(&t.MaxRepairs, 1000)
 	if t.Backfill == nil {
 		yes := true
@@ -452,6 +458,8 @@ func (t *Tenant) complete(app bool) error {
 	switch {
 	case len(t.Region) != 2:
 		return fmt.Errorf("region: %q is no ISO 3166 code of two letters", t.Region)
+	case !isZone(t.Timezone):
+		return fmt.Errorf("timezone: %q is no IANA time zone", t.Timezone)
 	case t.Workers < 0:
 		return errors.New("workers: is negative")
 	case t.MaxRepairs < 0:
@@ -478,11 +486,11 @@ func (t *Tenant) complete(app bool) error {
 		pollDefault(&n.Sweep, *n.Poll)
 		pollDefault(&n.SweepAll, 24**n.Sweep)
 		pollDefault(&n.Reconcile, 24*time.Hour)
-		orDefault(&n.Timezone, "UTC")
+		orDefault(&n.Timezone, t.Timezone)
 		if n.Protect == nil {
 			n.Protect = slices.Clone(protected)
 		}
-		if _, err := time.LoadLocation(n.Timezone); err != nil {
+		if !isZone(n.Timezone) {
 			return fmt.Errorf("novi.timezone: %q is no IANA time zone", n.Timezone)
 		}
 		if err := n.Paths.check(); err != nil {
@@ -495,6 +503,13 @@ func (t *Tenant) complete(app bool) error {
 		}
 	}
 	return t.mapping()
+}
+
+// isZone reports whether name is one that everybody knows by it: that of the
+// machine, "Local", isn't.
+func isZone(name string) bool {
+	_, err := time.LoadLocation(name)
+	return err == nil && name != "Local"
 }
 
 // mapping builds the lens and the policy.
@@ -533,6 +548,15 @@ func (t *Tenant) mapping() error {
 	if t.lens, t.policy, err = spec.Build(t.Region); err != nil {
 		return fmt.Errorf("mapping.%w", err)
 	}
+	ghl, err := time.LoadLocation(t.Timezone)
+	novi := ghl
+	if err == nil && t.Novi != nil {
+		novi, err = time.LoadLocation(t.Novi.Timezone)
+	}
+	if err != nil {
+		return fmt.Errorf("timezone: %w", err)
+	}
+	t.lens.InZones(ghl, novi)
 	if t.Novi != nil && !t.Novi.HasActivities() {
 		for _, kind := range canonical.Items() {
 			t.policy.Off[mapping.Flow{Kind: kind, System: canonical.Novi}] = true

@@ -86,6 +86,7 @@ func TestErrors(t *testing.T) {
 		{"a path from nowhere", good + "      paths: {members: api/members}\n", "novi.paths.members"},
 		{"no members", good + "      paths: {member: \"\"}\n", "novi.paths"},
 		{"no time zone", good + "      timezone: Mars/Olympus\n", "novi.timezone"},
+		{"no time zone of the tenant", good + "    timezone: Local\n", "timezone"},
 		{"no region", good + "    region: Switzerland\n", "region"},
 		{"limits of nothing", good + "      limits: {windows: [{calls: 0, per: 1s}]}\n", "novi.limits.windows[0]"},
 		{"a field bound twice", good + mapped("fields: {custom.size: {ghl: a}, custom.size: {ghl: b}}"), "custom.size"},

@@ -24,7 +24,7 @@ func (l *Lens) Normalize(c Convert, s string) string {
 	case Date:
 		return date(s)
 	case Instant:
-		return instant(s)
+		return instant(s, time.UTC)
 	case Country:
 		if len(s) == 2 {
 			return strings.ToUpper(s)

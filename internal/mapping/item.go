@@ -171,16 +171,28 @@ func (l *Lens) showItem(o observation.Observation, record map[string]json.RawMes
 	return s, nil
 }
 
-// instant is a time in UTC to the second. A time without a zone is read as
-// UTC; what is no time stays as it is.
-func instant(s string) string {
+// instant is a time in UTC to the second. A time without a zone is one of zone:
+// one that a change of clocks leaves out is an hour off, and of one that it
+// brings twice nobody knows which is meant. What is no time stays as it is.
+func instant(s string, zone *time.Location) string {
 	s = strings.TrimSpace(s)
 	for _, form := range []string{time.RFC3339Nano, "2006-01-02T15:04:05.999999999", "2006-01-02 15:04:05", time.DateOnly} {
-		if t, err := time.Parse(form, s); err == nil {
+		if t, err := time.ParseInLocation(form, s, zone); err == nil {
 			return t.UTC().Truncate(time.Second).Format(time.RFC3339)
 		}
 	}
 	return s
+}
+
+// wall spells a canonical time as Novi's own are spelled, in the site's zone and
+// with its offset (dossier Novi §3.3): what drops the offset shows the right time
+// still.
+func wall(s string, zone *time.Location) string {
+	t, err := time.Parse(time.RFC3339, s)
+	if err != nil {
+		return s
+	}
+	return t.In(zone).Format(time.RFC3339)
 }
 
 // GHLItemBody returns the body of a GHL create or update of a task or a note

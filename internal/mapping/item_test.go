@@ -3,6 +3,7 @@ package mapping_test
 import (
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/goccy/go-json"
 	"pgregory.net/rapid"
@@ -69,6 +70,62 @@ func TestWhatIsPutIsGot(t *testing.T) {
 					t.Fatalf("parent %q", shown.Parent)
 				}
 			}
+		}
+	})
+}
+
+// TestZones reads times without a zone at and around the changes of clocks, and
+// writes times to both systems and reads them back.
+func TestZones(t *testing.T) {
+	zone, err := time.LoadLocation("America/New_York")
+	if err != nil {
+		t.Fatal(err)
+	}
+	l := userLens(t)
+	before := l.Readings(canonical.KindTask, canonical.Novi)["due"]
+	l.InZones(zone, zone)
+	if l.Readings(canonical.KindTask, canonical.Novi)["due"] == before {
+		t.Error("another zone reads the same")
+	}
+	tests := []struct{ name, shown, want string }{
+		{"winter", "2026-01-15T12:00:00", "2026-01-15T17:00:00Z"},
+		{"summer, with a space", "2026-07-15 12:00:00", "2026-07-15T16:00:00Z"},
+		{"a date is its midnight", "2026-07-15", "2026-07-15T04:00:00Z"},
+		{"before clocks go forward", "2026-03-08T01:59:59", "2026-03-08T06:59:59Z"},
+		{"after it", "2026-03-08T03:00:00", "2026-03-08T07:00:00Z"},
+		{"before the hour that comes twice", "2026-11-01T00:59:59", "2026-11-01T04:59:59Z"},
+		{"after it", "2026-11-01T02:00:00", "2026-11-01T07:00:00Z"},
+		{"a zone that is named counts", "2026-07-15T12:00:00Z", "2026-07-15T12:00:00Z"},
+		{"no time", "next week", "next week"},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			for system, key := range map[canonical.System]string{canonical.GHL: "dueDate", canonical.Novi: "Date"} {
+				shown, err := l.Show(observation.Observation{System: system, Kind: canonical.KindTask, Record: json.RawMessage(`{"` + key + `":"` + tt.shown + `"}`)})
+				if err != nil || shown.Fields["due"] != tt.want {
+					t.Errorf("%s: got %q, %v, want %q", system, shown.Fields["due"], err, tt.want)
+				}
+			}
+		})
+	}
+	rapid.Check(t, func(t *rapid.T) {
+		// Around a change of clocks, every second.
+		edge := rapid.SampledFrom([]int64{time.Date(2026, 3, 8, 7, 0, 0, 0, time.UTC).Unix(), time.Date(2026, 11, 1, 6, 0, 0, 0, time.UTC).Unix()}).Draw(t, "edge")
+		due := time.Unix(edge+rapid.Int64Range(-7200, 7200).Draw(t, "seconds"), 0).UTC().Format(time.RFC3339)
+		raw, err := l.NoviItemOverlay(canonical.KindTask, json.RawMessage(`{}`), map[string]string{"due": due})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if strings.Contains(string(raw), "Z") {
+			t.Errorf("written without the site's offset: %s", raw)
+		}
+		shown, err := l.Show(observation.Observation{System: canonical.Novi, Kind: canonical.KindTask, Record: raw})
+		if err != nil || shown.Fields["due"] != due {
+			t.Errorf("wrote %s, read %s, %v", due, shown.Fields["due"], err)
+		}
+		body, err := l.GHLItemBody(canonical.KindTask, map[string]string{"due": due})
+		if err != nil || body["dueDate"] != due {
+			t.Errorf("GHL is written %v, %v, want %s", body["dueDate"], err, due)
 		}
 	})
 }

@@ -15,6 +15,7 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/causeway-sync/causeway/schemas/canonical"
 )
@@ -144,8 +145,9 @@ type Lens struct {
 	// that hold the canonical id of a record that we made; "" means none.
 	GHLRef, NoviRef string
 
-	contact  canonical.Contact          // what write expressions see; see Of
-	readings map[Flow]map[string]string // see Readings
+	zones    map[canonical.System]*time.Location // see InZones
+	contact  canonical.Contact                   // what write expressions see; see Of
+	readings map[Flow]map[string]string          // see Readings
 }
 
 // Custom is a custom value that both systems have a field for.
@@ -225,6 +227,21 @@ func checkBindings(kind canonical.Kind, bindings []Binding, written map[string]s
 		}
 	}
 	return nil
+}
+
+// InZones says in which zone each system means a time that names none, and in
+// which Novi's are written. Without it that is UTC. It is for whoever has built
+// the lens and has not shared it yet.
+func (l *Lens) InZones(ghl, novi *time.Location) {
+	l.zones = map[canonical.System]*time.Location{canonical.GHL: ghl, canonical.Novi: novi}
+	l.fingerprint()
+}
+
+func (l *Lens) zone(system canonical.System) *time.Location {
+	if z := l.zones[system]; z != nil {
+		return z
+	}
+	return time.UTC
 }
 
 // Of returns a lens whose write expressions see c as contact.

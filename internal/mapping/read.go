@@ -134,6 +134,9 @@ func (l *Lens) read(b Binding, system canonical.System, raw json.RawMessage) (st
 	if side.HTML {
 		value = HTMLToText(value)
 	}
+	if b.Convert == Instant {
+		return instant(value, l.zone(system)), nil
+	}
 	return l.Normalize(b.Convert, value), nil
 }
 

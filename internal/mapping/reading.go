@@ -53,6 +53,8 @@ func (l *Lens) dependsOn(kind canonical.Kind, system canonical.System, b Binding
 		all = append(all, side.Separator)
 	case HTML:
 		all = append(all, side.HTML)
+	case Instant:
+		all = append(all, l.zone(system).String())
 	case User:
 		if l.Users != nil {
 			all = append(all, l.Users.at(system).ours)

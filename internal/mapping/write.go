@@ -87,6 +87,9 @@ func (l *Lens) spell(b Binding, system canonical.System, value string) (any, err
 			return nil, fmt.Errorf("write %s to %s: the value stands for another one there", b.Field, system)
 		}
 	}
+	if b.Convert == Instant && system == canonical.Novi {
+		value = wall(value, l.zone(system))
+	}
 	value, err := side.WriteExpr.eval(value, &l.contact)
 	if err != nil {
 		return nil, fmt.Errorf("write %s to %s: %w", b.Field, system, err)

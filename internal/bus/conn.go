@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"math/rand/v2"
+	"net/http"
 	"strconv"
 	"strings"
 	"sync"
@@ -424,6 +425,15 @@ func (c *Conn) tail(ctx context.Context, stream string, filters []string, each f
 		}
 		each(Stored{Stream: stream, Subject: m.Subject(), Header: Header(m.Headers()), Data: m.Data(), Seq: meta.Sequence.Stream, Time: meta.Timestamp})
 	}
+}
+
+// Unanswered reports whether err is that the broker gave no answer, or none
+// yet: it is busy, away or electing a leader. The same may go well a little
+// later.
+func Unanswered(err error) bool {
+	var api *jetstream.APIError
+	return errors.Is(err, context.DeadlineExceeded) || errors.Is(err, nats.ErrTimeout) || errors.Is(err, nats.ErrNoResponders) ||
+		errors.Is(err, nats.ErrDisconnected) || errors.Is(err, nats.ErrConnectionReconnecting) || errors.As(err, &api) && api.Code == http.StatusServiceUnavailable
 }
 
 // EnsureConsumer implements [Bus].

@@ -104,6 +104,9 @@ func playSeed(seed int) (dev.Report, error) {
 	cmd := exec.Command(*binary, args...)
 	cmd.Stdout, cmd.Stderr = &out, &errs
 	runErr := cmd.Run()
+	if runErr != nil && errs.Len() > 0 {
+		runErr = fmt.Errorf("%w: %s", runErr, bytes.TrimSpace(errs.Bytes()))
+	}
 	if err := os.WriteFile(name+".json", out.Bytes(), 0o600); err != nil {
 		return r, err
 	}

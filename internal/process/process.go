@@ -240,6 +240,12 @@ func generations(ctx context.Context, file *config.File, logger zerolog.Logger, 
 		}
 		next, err := generation(ctx, file, changes, run)
 		switch {
+		case next == nil && bus.Unanswered(err) && ctx.Err() == nil:
+			// A busy broker, or one that elects a leader, is no reason to end.
+			logger.Warn().Err(err).Msg("the broker did not answer; beginning again")
+			if clock.Sleep(ctx, clock.System{}, time.Second) != nil {
+				return nil
+			}
 		case next != nil && err == nil:
 			next.NATS = file.NATS // what it says of the broker counts at the next start
 			before, file = file, next

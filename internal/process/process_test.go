@@ -17,6 +17,34 @@ import (
 	"github.com/causeway-sync/causeway/internal/process"
 )
 
+// TestUnansweredAtTheStart: a broker that is too busy to answer while a stage
+// begins doesn't end it, and any other error does.
+func TestUnansweredAtTheStart(t *testing.T) {
+	broker, err := natsembed.Start(natsembed.Options{StoreDir: t.TempDir()})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer broker.Shutdown()
+	path := filepath.Join(t.TempDir(), "causeway.yaml")
+	if err := os.WriteFile(path, fmt.Appendf(nil, "nats: {url: %q}\ntenants: [{name: a, ghl: {location: l, token: \"env:T\"}}]\n", broker.URL()), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	file, err := config.Load(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	began, want := 0, errors.New("no such thing")
+	err = process.Run(t.Context(), "stage", file, "", zerolog.Nop(), func(context.Context, process.Env) error {
+		if began++; began == 1 {
+			return fmt.Errorf("consumer transform: %w", context.DeadlineExceeded)
+		}
+		return want
+	})
+	if !errors.Is(err, want) || began != 2 {
+		t.Errorf("begun %d times, ended with %v; want twice and %v", began, err, want)
+	}
+}
+
 // TestReload changes the file under a running stage: to another that loads, to
 // one that doesn't, to one that the stage refuses, and back.
 func TestReload(t *testing.T) {

@@ -105,6 +105,7 @@ func Apply(state canonical.Event, seen Seen, policy Policy) (canonical.Event, Ou
 		return m.keep()
 	}
 	m.find()
+	m.overtaken()
 	switch {
 	case m.seen.Restored && state.Version > 0:
 		return m.restored()
@@ -145,7 +146,8 @@ type merger struct {
 	dirty     bool            // base, links, stamps or renderings changed
 	at        int64
 	fighting  []string
-	folding   bool // two entities, and no record
+	folding   bool   // two entities, and no record
+	cause     uint64 // the observation's sequence, if it isn't seen's
 }
 
 // find looks up what is known of the record. The first of its system is the
@@ -239,6 +241,57 @@ func (m *merger) settle() {
 	}
 }
 
+// overtaken finds what somebody changed after a write of ours whose writeback
+// comes only now, later than a sight of the change. Until then what was there
+// before the write, and what somebody has put back since, could not be told
+// apart; the record's own times tell. What the writeback shows becomes the base
+// of these fields, and they are merged again as that sight showed them.
+func (m *merger) overtaken() {
+	writing := m.intended()
+	if m.seen.Via != observation.Writeback || !m.known || m.other || m.base.Gone || m.seen.At.Seq <= writing.Seq || m.seen.At.Modified == 0 {
+		return
+	}
+	later := func(f string) bool { return m.shownAt(f).Modified > m.seen.At.Modified }
+	base, again := m.base, mapping.Shown{Fields: map[string]string{}}
+	base.Fields, base.FieldAt, base.Tags = maps.Clone(base.Fields), cloneMap(base.FieldAt), slices.Clone(base.Tags)
+	for _, f := range slices.Sorted(maps.Keys(writing.Fields)) {
+		wrote := writing.Fields[f]
+		if answered, ok := m.seen.Wrote[f]; !ok || answered != wrote {
+			continue
+		}
+		if tag, ok := strings.CutPrefix(f, canonical.TagField("")); ok {
+			want := wrote != ""
+			if !m.base.Tagged || !m.seen.Shown.Tagged || !later(tagsField) || slices.Contains(m.seen.Shown.Tags, tag) != want || slices.Contains(m.base.Tags, tag) == want {
+				continue
+			}
+			base.Tags = slices.DeleteFunc(base.Tags, func(t string) bool { return t == tag })
+			if want {
+				base.Tags = append(base.Tags, tag)
+			}
+			base.FieldAt[tagsField], again.Tagged, again.Tags = m.seen.At, true, m.base.Tags
+			continue
+		}
+		was, shown := m.base.Fields[f]
+		now, covered := m.seen.Shown.Fields[f]
+		arrived := covered && (m.same(f, now, wrote) || m.seen.Atomic || resembles(wrote, now))
+		if !shown || !arrived || !later(f) || was == now || m.same(f, m.valueOf(f, was), wrote) {
+			continue
+		}
+		if now != wrote {
+			m.render(f, canonical.Rendering{Shown: now, Value: wrote})
+		}
+		base.Fields[f], base.FieldAt[f], again.Fields[f] = now, m.seen.At, was
+	}
+	if len(again.Fields) == 0 && !again.Tagged {
+		return
+	}
+	slices.Sort(base.Tags)
+	m.settle()
+	m.setBase(base)
+	m.cause, m.old, m.base, m.dirty = m.seen.At.Seq, m.next, base, true
+	m.seen.Shown, m.seen.At, m.seen.Wrote = again, base.At, nil
+}
+
 // arrived reports whether value is what the sink is writing to f. That it has
 // been seen ends the intent: what is shown from now on is somebody's change.
 func (m *merger) arrived(f, value string) bool {
@@ -322,7 +375,7 @@ func (m *merger) fields() {
 			}
 		}
 		m.field(f, m.seen.Shown.Fields[f])
-		if newest {
+		if newest || m.seen.At == m.base.At {
 			delete(m.newBase.FieldAt, f)
 		} else {
 			m.newBase.FieldAt[f] = m.seen.At
@@ -613,7 +666,7 @@ func (m *merger) tags() {
 	m.newBase.Tags = baseTags
 	m.newBase.Tagged = m.base.Tagged || s.Tagged
 	m.newBase.Grouped = m.base.Grouped || s.Grouped
-	if newest {
+	if newest || m.seen.At == m.base.At {
 		delete(m.newBase.FieldAt, tagsField)
 	} else {
 		m.newBase.FieldAt[tagsField] = m.seen.At
@@ -738,7 +791,7 @@ func (m *merger) publish() (canonical.Event, Outcome) {
 	if m.next.Version = m.old.Version + 1; m.old.Version == 0 {
 		m.next.Sync.Born = m.seen.At.Seq
 	}
-	m.next.Cause = canonical.Cause{Stream: "RAW", Sequence: m.seen.At.Seq, Via: string(m.seen.Via), System: m.seen.System, Reason: m.seen.Reason}
+	m.next.Cause = canonical.Cause{Stream: "RAW", Sequence: cmp.Or(m.cause, m.seen.At.Seq), Via: string(m.seen.Via), System: m.seen.System, Reason: m.seen.Reason}
 	if m.next.Changes == nil {
 		m.next.Changes = []canonical.Change{}
 	}

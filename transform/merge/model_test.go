@@ -225,6 +225,7 @@ func (w *world) write(s canonical.System) bool {
 	r := w.side[s]
 	w.writes++
 	if p.Delete {
+		w.now++ // after what was read a moment ago
 		r.gone = true
 		w.side[s] = r
 		w.last[s] = effect.Effect{System: s, State: effect.Done, External: external(s), Delete: true, At: time.UnixMicro(w.now)}

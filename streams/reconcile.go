@@ -1,6 +1,7 @@
 package streams
 
 import (
+	"fmt"
 	"time"
 
 	"github.com/causeway-sync/causeway/schemas/canonical"
@@ -110,4 +111,15 @@ type DriftedRecord struct {
 // ReconcileKey returns the key in CURSORS of a tenant's reconcile of a system.
 func ReconcileKey(system canonical.System, tenant canonical.Tenant) string {
 	return "reconcile." + string(tenant) + "." + string(system) // a walk's key begins with the tenant
+}
+
+// ReconcilePartKey returns the key in CURSORS of the nth page that a reconcile
+// has read, until it ends; ReconcileParts matches those of all its pages.
+func ReconcilePartKey(system canonical.System, tenant canonical.Tenant, n int) string {
+	return fmt.Sprintf("%s.part.%07d", ReconcileKey(system, tenant), n)
+}
+
+// ReconcileParts is explained at [ReconcilePartKey].
+func ReconcileParts(system canonical.System, tenant canonical.Tenant) string {
+	return ReconcileKey(system, tenant) + ".part.*"
 }

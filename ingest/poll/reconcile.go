@@ -65,8 +65,8 @@ var errStopped = errors.New("stopped")
 // reads everything, compares it with what the system is last known to show,
 // and asks for what seems to differ, and for what it has not seen, record by
 // record: only what a fetch shows counts. What differs then is published, and
-// takes the ordinary path. It keeps nothing but counts between two runs; one
-// that dies begins anew in another instance.
+// takes the ordinary path. One that dies is taken up by another instance after
+// the last page that it has read; what it had fetched by then is fetched again.
 func RunReconcile(ctx context.Context, cfg ReconcileConfig) error {
 	kv, err := cfg.Bus.Bucket(ctx, streams.CURSORS)
 	if err != nil {
@@ -101,6 +101,9 @@ type reconciler struct {
 	mine  bool
 	kept  time.Time
 
+	from  part // where it goes on
+	parts int  // pages that are kept
+
 	seen     map[itemKey]bool
 	suspects []observation.Observation // without their records
 	found    []observation.Observation // to be published
@@ -128,12 +131,24 @@ func (r *reconciler) pass(ctx context.Context) error {
 	default:
 		r.doc = streams.Reconcile{ID: "scheduled-" + now.UTC().Format(time.RFC3339), Kinds: []canonical.Kind{canonical.KindContact}, Max: r.Max, Scheduled: true, Asked: now}
 	}
-	r.doc.State, r.doc.Began, r.doc.Drift, r.doc.Differences = streams.ReconcileRunning, now, map[canonical.Kind]streams.Drift{}, nil
-	r.seen, r.suspects, r.found = map[itemKey]bool{}, nil, nil
+	died := r.doc.State == streams.ReconcileRunning
+	r.doc.State, r.doc.Drift, r.doc.Differences = streams.ReconcileRunning, map[canonical.Kind]streams.Drift{}, nil
+	r.seen, r.suspects, r.found, r.from, r.parts = map[itemKey]bool{}, nil, nil, part{}, 0
+	if !died {
+		r.doc.Began = now
+	}
 	if err := r.keep(ctx); err != nil {
 		return err
 	}
 	r.mine = true
+	// From here on no other instance has it.
+	begin := r.dropParts
+	if died {
+		begin = r.takeUp
+	}
+	if err := begin(ctx); err != nil {
+		return err
+	}
 	err := r.run(ctx)
 	switch {
 	case errors.Is(err, errStopped):
@@ -153,6 +168,9 @@ func (r *reconciler) end(ctx context.Context) error {
 		return err
 	}
 	r.mine = false
+	if err := r.dropParts(ctx); err != nil {
+		return err // the next one drops them
+	}
 	log := r.Logger.Info()
 	if r.doc.State == streams.ReconcileHeld {
 		log = r.Logger.Error()
@@ -250,14 +268,12 @@ func (r *reconciler) leave() {
 
 func (r *reconciler) run(ctx context.Context) error {
 	kinds := map[canonical.Kind]bool{}
+	var walks []func(json.RawMessage) (Page, error)
 	if r.asked(canonical.KindContact) {
 		kinds[canonical.KindContact] = true
-		err := r.walk(ctx, func(cursor json.RawMessage) (Page, error) {
+		walks = append(walks, func(cursor json.RawMessage) (Page, error) {
 			return r.Reader.List(ctx, Query{Cursor: cursor, Lane: r.Lane})
 		})
-		if err != nil {
-			return err
-		}
 	}
 	for _, s := range r.Items {
 		if !slices.ContainsFunc(s.Kinds(), r.asked) {
@@ -266,7 +282,10 @@ func (r *reconciler) run(ctx context.Context) error {
 		for _, kind := range s.Kinds() {
 			kinds[kind] = r.asked(kind)
 		}
-		if err := r.walk(ctx, func(cursor json.RawMessage) (Page, error) { return s.Sweep(ctx, cursor) }); err != nil {
+		walks = append(walks, func(cursor json.RawMessage) (Page, error) { return s.Sweep(ctx, cursor) })
+	}
+	for i := r.from.Walk; i < len(walks); i++ {
+		if err := r.walk(ctx, i, walks[i]); err != nil {
 			return err
 		}
 	}
@@ -358,9 +377,13 @@ func (r *reconciler) try(ctx context.Context, f func() error) error {
 	}
 }
 
-// walk reads all pages and notes what seems to differ.
-func (r *reconciler) walk(ctx context.Context, list func(json.RawMessage) (Page, error)) error {
+// walk reads all pages of the ith walk that have not been read, and notes what
+// seems to differ.
+func (r *reconciler) walk(ctx context.Context, i int, list func(json.RawMessage) (Page, error)) error {
 	var cursor json.RawMessage
+	if i == r.from.Walk {
+		cursor = r.from.Next
+	}
 	for {
 		var page Page
 		err := r.try(ctx, func() (err error) {
@@ -370,9 +393,13 @@ func (r *reconciler) walk(ctx context.Context, list func(json.RawMessage) (Page,
 		if err != nil {
 			return fmt.Errorf("reconcile %s: %w", r.System, err)
 		}
+		read, suspects := part{Walk: i, Next: page.Next, Seen: map[canonical.Kind][]canonical.ExternalID{}}, len(r.suspects)
 		for _, o := range page.Observations {
 			if o.Kind == "" {
 				o.Kind = canonical.KindContact
+			}
+			if !r.seen[itemKey{o.Kind, o.ExternalID}] {
+				read.Seen[o.Kind] = append(read.Seen[o.Kind], o.ExternalID)
 			}
 			if page.Total > 0 {
 				r.count(o.Kind, func(d *streams.Drift) { d.Total = page.Total })
@@ -380,6 +407,10 @@ func (r *reconciler) walk(ctx context.Context, list func(json.RawMessage) (Page,
 			if err := r.row(ctx, o); err != nil {
 				return err
 			}
+		}
+		read.Suspects = r.suspects[suspects:]
+		if err := r.keepPart(ctx, read); err != nil {
+			return err
 		}
 		if err := r.tick(ctx); err != nil {
 			return err

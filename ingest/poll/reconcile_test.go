@@ -319,3 +319,71 @@ func (c *clockCount) waits() int {
 	defer c.mu.Unlock()
 	return c.n
 }
+
+// TestReconcileIsTakenUp: one whose process dies is not begun anew.
+func TestReconcileIsTakenUp(t *testing.T) {
+	c := bustest.Start(t)
+	const contacts, page = 60, 10
+	o := known(t, c, contacts)
+	o.names["r005"], o.names["r055"] = "Eve", "Eve" // one on a page before it dies, one after
+	delete(o.names, "r015")
+	kv := cursors(t, c)
+	asked, err := json.Marshal(streams.Reconcile{ID: "asked", Max: contacts, Asked: time.Now()})
+	if err != nil {
+		t.Fatal(err)
+	}
+	key := streams.ReconcileKey(canonical.GHL, "a")
+	if _, err := kv.Put(t.Context(), key, asked); err != nil {
+		t.Fatal(err)
+	}
+	before := make(chan struct{})
+	o.do(func() { o.fail = nil })
+	stops := &stopsAfter{office: o, pages: 3, reached: before}
+	first := reconciles(c, o)
+	first.Reader = stops
+	stop := goReconcile(t, first)
+	<-before
+	stop()
+
+	parts, err := kv.Keys(t.Context(), streams.ReconcileParts(canonical.GHL, "a"))
+	if err != nil || len(parts) != 3 {
+		t.Fatalf("%d pages are kept, want 3: %v", len(parts), err)
+	}
+	o.do(func() { o.lists = 0 })
+	stop = goReconcile(t, reconciles(c, o))
+	defer stop()
+	var doc streams.Reconcile
+	bustest.Until(t, func() bool {
+		value, _, err := kv.Get(t.Context(), key)
+		return err == nil && json.Unmarshal(value, &doc) == nil && !doc.Open()
+	})
+	if d := doc.Drift[canonical.KindContact]; doc.State != streams.ReconcileDone || d.Read != contacts-1 || d.Differing != 2 || d.MissingThere != 1 || d.Repaired != 3 {
+		t.Errorf("%s, %+v", doc.State, d)
+	}
+	o.do(func() {
+		if want := (contacts+page-1)/page - 3; o.lists != want {
+			t.Errorf("%d pages were read after it had died, want %d", o.lists, want)
+		}
+	})
+	bustest.Until(t, func() bool {
+		parts, err := kv.Keys(t.Context(), streams.ReconcileParts(canonical.GHL, "a"))
+		return err == nil && len(parts) == 0
+	})
+}
+
+// stopsAfter is an office whose list gives no answer after some pages.
+type stopsAfter struct {
+	*office
+	pages   int
+	reached chan struct{}
+}
+
+func (s *stopsAfter) List(ctx context.Context, q poll.Query) (poll.Page, error) {
+	if s.pages == 0 {
+		close(s.reached)
+		<-ctx.Done()
+		return poll.Page{}, context.Cause(ctx)
+	}
+	s.pages--
+	return s.office.List(ctx, q)
+}

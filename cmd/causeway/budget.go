@@ -99,26 +99,46 @@ func (c *budgetCmd) Run(ctx context.Context) error {
 			if err != nil {
 				return err
 			}
-			limits := budget.Limits{Daily: accounts[system].Daily}
-			for _, w := range accounts[system].Windows {
-				limits.Windows = append(limits.Windows, budget.Window{Calls: w.Calls, Per: w.Per})
-			}
+			limits := limitsOf(accounts[system])
 			a.Standing = ledger.Standing(limits, time.Now())
 			a.Forecast = forecast(system, limits, a.Day.Left, a.Contacts)
-			if c.JSON {
-				err = json.NewEncoder(os.Stdout).Encode(a)
-			} else {
-				err = printAccount(os.Stdout, a)
-			}
-			if err != nil {
-				return fmt.Errorf("print budget: %w", err)
+			if err := c.print(a); err != nil {
+				return err
 			}
 		}
 	}
 	if n == 0 {
 		return fmt.Errorf("%s has no tenant %q", c.Config, c.Tenant)
 	}
+	if file.GHLApp == nil || c.Tenant != "" {
+		return nil
+	}
+	ledger, err := budget.ReadLedger(ctx, kv, budget.Key(canonical.GHL, config.AppBudget))
+	if err != nil {
+		return err
+	}
+	return c.print(account{Tenant: config.AppBudget, System: canonical.GHL, Standing: ledger.Standing(limitsOf(config.AppLimits()), time.Now())})
+}
+
+func (c *budgetCmd) print(a account) error {
+	var err error
+	if c.JSON {
+		err = json.NewEncoder(os.Stdout).Encode(a)
+	} else {
+		err = printAccount(os.Stdout, a)
+	}
+	if err != nil {
+		return fmt.Errorf("print budget: %w", err)
+	}
 	return nil
+}
+
+func limitsOf(l config.Limits) budget.Limits {
+	limits := budget.Limits{Daily: l.Daily}
+	for _, w := range l.Windows {
+		limits.Windows = append(limits.Windows, budget.Window{Calls: w.Calls, Per: w.Per})
+	}
+	return limits
 }
 
 // records asks a system how many contacts it has.

@@ -11,11 +11,14 @@ import (
 
 	"github.com/goccy/go-json"
 
+	"github.com/causeway-sync/causeway/internal/bus"
 	"github.com/causeway-sync/causeway/internal/clients"
 	"github.com/causeway-sync/causeway/internal/clock"
 	"github.com/causeway-sync/causeway/internal/config"
 	"github.com/causeway-sync/causeway/internal/probe"
+	"github.com/causeway-sync/causeway/internal/process"
 	"github.com/causeway-sync/causeway/schemas/canonical"
+	"github.com/causeway-sync/causeway/streams"
 )
 
 type probeCmd struct {
@@ -39,13 +42,19 @@ func (c *probeCmd) Run(ctx context.Context) error {
 		}
 		write[canonical.System(system)] = id
 	}
+	broker, err := leases(ctx, file)
+	if err != nil {
+		fmt.Fprintf(os.Stderr, "no other process knows of these calls, as the broker can't be asked: %v\n", err)
+	} else {
+		defer broker.Close()
+	}
 	good, n := true, 0
 	for _, t := range file.Tenants {
 		if c.Tenant != "" && c.Tenant != t.Name {
 			continue
 		}
 		n++
-		report, err := c.probe(ctx, file, t, write)
+		report, err := c.probe(ctx, file, broker, t, write)
 		if err != nil {
 			return fmt.Errorf("tenant %s: %w", t.Name, err)
 		}
@@ -63,17 +72,40 @@ func (c *probeCmd) Run(ctx context.Context) error {
 	return nil
 }
 
-func (c *probeCmd) probe(ctx context.Context, file *config.File, t config.Tenant, write map[canonical.System]string) (probe.Report, error) {
+// leases connects to the broker, if it keeps call budgets.
+func leases(ctx context.Context, file *config.File) (*bus.Conn, error) {
+	conn, err := bus.Connect(ctx, process.Broker(file, "causeway"))
+	if err != nil {
+		return nil, err
+	}
+	if _, err := conn.Bucket(ctx, streams.BUDGETS); err != nil {
+		conn.Close()
+		return nil, err
+	}
+	return conn, nil
+}
+
+func (c *probeCmd) probe(ctx context.Context, file *config.File, broker *bus.Conn, t config.Tenant, write map[canonical.System]string) (probe.Report, error) {
 	cfg := probe.Config{Tenant: t.Name, Lens: t.Lens(), Clock: clock.System{}, Skew: t.Policy().ClockSkew, Write: write, Dates: map[canonical.System]*probe.Dates{}}
 	maker := func(system canonical.System) (*clients.Maker, error) {
 		cfg.Dates[system] = &probe.Dates{Base: http.DefaultTransport, Clock: clock.System{}}
-		return clients.New(file, clients.Options{Clock: clock.System{}, Share: c.Share, Transport: cfg.Dates[system]})
+		options := clients.Options{Clock: clock.System{}, Name: "causeway probe", Share: c.Share, Transport: cfg.Dates[system], Logger: process.Logger(os.Stderr, "warn", "console")}
+		if broker == nil {
+			return clients.New(file, options)
+		}
+		options.Bus = broker
+		m, err := clients.New(file, options)
+		if err != nil {
+			return nil, err
+		}
+		return m, m.UseTokens(ctx, broker, options.Logger)
 	}
 	if t.GHL != nil {
 		m, err := maker(canonical.GHL)
 		if err != nil {
 			return probe.Report{}, err
 		}
+		defer m.Close()
 		if cfg.GHL, err = m.GHL(t); err != nil {
 			return probe.Report{}, err
 		}
@@ -83,6 +115,7 @@ func (c *probeCmd) probe(ctx context.Context, file *config.File, t config.Tenant
 		if err != nil {
 			return probe.Report{}, err
 		}
+		defer m.Close()
 		if cfg.Novi, err = m.Novi(t); err != nil {
 			return probe.Report{}, err
 		}

@@ -80,6 +80,11 @@ var actions = []row{
 	{"ghl.business.update", "UpdateBusiness", "Change a business", "", false, ""},
 	{"ghl.business.delete", "DeleteBusiness", "Delete a business", "", false, ""},
 
+	{"ghl.oauth.exchange", "Exchange", "Turn the code of an installation into tokens", "", true, ""},
+	{"ghl.oauth.refresh", "Refresh", "Present a refresh token, which is good for one use, for new tokens", "", true, ""},
+	{"ghl.oauth.location_token", "LocationToken", "Make a token for a location with its agency's", "", true, ""},
+	{"ghl.oauth.installed_locations", "InstalledLocations", "List the locations of an agency where the app is installed", "", true, ""},
+
 	{"novi.member.list", "ListMembers", "List members", "contact", true, ""},
 	{"novi.member.find_by_email", "ListMembers", "Find a member by e-mail", "contact", true, ""},
 	{"novi.member.find_by_name", "ListMembers", "Find a member by name", "contact", true, ""},

@@ -2,7 +2,7 @@
 // done at them, as data: every trigger (a webhook, a poll, a sweep) and every
 // action, with its endpoint, scope, cost and the canonical record that it maps
 // to. The facts about a call are those of the clients' own tables
-// (ghlapi.Endpoints, noviapi.Endpoints), so that the catalogue lists nothing
+// (ghlapi.Endpoints and AppEndpoints, noviapi.Endpoints), so that the catalogue lists nothing
 // that can't be called.
 package catalog
 
@@ -102,7 +102,7 @@ var endpoints = table()
 
 func table() map[string]endpoint.Endpoint {
 	all := map[string]endpoint.Endpoint{}
-	for _, e := range ghlapi.Endpoints() {
+	for _, e := range slices.Concat(ghlapi.Endpoints(), ghlapi.AppEndpoints()) {
 		all[GHL+"."+e.Func] = e
 	}
 	for _, e := range noviapi.Endpoints() {

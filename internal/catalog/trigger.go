@@ -45,5 +45,6 @@ var reads = []row{
 	{"ghl.sweep.notes", "Notes", "Notes of one contact after another", "note", true, Sweep},
 	{"ghl.sweep.appointments", "ContactAppointments", "Appointments of one contact after another", "appointment", true, Sweep},
 	{"novi.poll.members", "ListMembers", "Members made or changed since the watermark", "contact", true, Poll},
+	{"novi.sweep.groups", "GroupMembers", "Who is in each group: a group by a condition is joined and left without an edit of the member", "tag", true, Sweep},
 	{"novi.sweep.activities", "ListActivities", "Tasks, notes and meetings, for which there are no webhooks and no dates of change", "task", true, Sweep},
 }

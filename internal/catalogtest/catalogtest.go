@@ -8,6 +8,7 @@ import (
 	"maps"
 	"net/http"
 	"net/http/httptest"
+	"net/url"
 	"slices"
 	"strings"
 	"sync"
@@ -31,6 +32,7 @@ type bench struct {
 	ctx     context.Context
 	ghl     *ghlapi.Client
 	ghlsim  *ghlsim.Server
+	app     *ghlapi.App
 	novi    *noviapi.Client
 	novisim *novisim.Server
 
@@ -75,6 +77,7 @@ func setup(t *testing.T, wrap func(http.Handler) http.Handler) *bench {
 	b.ghlsim = must[*ghlsim.Server](b)(ghlsim.New(ghlsim.Config{Seed: 1, IndexLag: -1, Burst: 1000,
 		Locations: []ghlsim.Location{{ID: "loc1", Name: "Simulated", CustomFields: []ghlsim.CustomField{{ID: "cf1", Name: "Size", Key: "contact.size"}},
 			Users: []ghlsim.User{{ID: "u1", Name: "Uma Orr", Email: "uma@example.org"}}, Calendars: []string{"cal1"}, Campaigns: []string{"camp1"}, Workflows: []string{"wf1"}}},
+		App:    &ghlsim.App{ClientID: "app1-x", ClientSecret: "secret", RedirectURL: "http://callback.invalid/", CompanyID: "cmp1", Lifetime: time.Hour},
 		Tokens: []ghlsim.Token{{Value: "pit-x", LocationID: "loc1", Scopes: ghlsim.AllScopes()}}}))
 	handler := b.ghlsim.Handler()
 	if wrap != nil {
@@ -83,6 +86,10 @@ func setup(t *testing.T, wrap func(http.Handler) http.Handler) *bench {
 	srv := httptest.NewServer(handler)
 	t.Cleanup(srv.Close)
 	b.ghl = ghlapi.New(ghlapi.Config{BaseURL: srv.URL, LocationID: "loc1", HTTP: client, Clock: clock.System{}, Token: func(context.Context) (string, error) { return "pit-x", nil }})
+	page := httptest.NewServer(b.ghlsim.Handler()) // of consent, which is no part of the API
+	t.Cleanup(page.Close)
+	b.app = &ghlapi.App{ClientID: "app1-x", BaseURL: srv.URL, AuthorizeURL: page.URL + "/v2/oauth/chooselocation", RedirectURL: "http://callback.invalid/",
+		Scopes: ghlapi.DefaultScopes(true), Secret: func(context.Context) (string, error) { return "secret", nil }, HTTP: client, Clock: clock.System{}}
 	for _, p := range []struct{ to, first string }{{"contact", "Ada"}, {"other", "Bo"}} {
 		made := id(b.ghlsim.Edit(ghlsim.Edit{Kind: ghlsim.EditCreate, LocationID: "loc1", Tags: []string{"vip"}, Fields: map[string]any{"firstName": p.first, "email": p.first + "@example.org"}}))
 		if b.contact == "" {
@@ -128,6 +135,21 @@ func check(ok bool, got any, err error) error {
 func (b *bench) field(name string) any {
 	c, _ := b.ghlsim.Contact("loc1", b.contact)
 	return c.Fields[name]
+}
+
+// installed returns the tokens of an agency that has just installed the app.
+func (b *bench) installed() (ghlapi.Issued, error) {
+	stay := &http.Client{CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }}
+	res, err := stay.PostForm(b.app.ConsentURL("state"), url.Values{"agency": {"1"}})
+	if err != nil {
+		return ghlapi.Issued{}, err
+	}
+	defer func() { _ = res.Body.Close() }()
+	back, err := res.Location()
+	if err != nil {
+		return ghlapi.Issued{}, err
+	}
+	return b.app.Exchange(b.ctx, back.Query().Get("code"), ghlapi.UserCompany)
 }
 
 // putMember and putActivity change one key, as the sink does.
@@ -561,6 +583,41 @@ var calls = map[string]func(*bench) error{
 		}
 		r, err := b.novi.GetMembershipActivity(b.ctx, live, p.Activities[0].ID)
 		return check(r.MemberID == b.member, r, err)
+	},
+	"ghl.oauth.exchange": func(b *bench) error {
+		t, err := b.installed()
+		return check(t.Company == "cmp1" && t.Access != "" && t.Refresh != "", t.Kind, err)
+	},
+	"ghl.oauth.refresh": func(b *bench) error {
+		t, err := b.installed()
+		if err != nil {
+			return err
+		}
+		next, err := b.app.Refresh(b.ctx, t.Refresh)
+		return check(next.Refresh != "" && next.Refresh != t.Refresh, next.Kind, err)
+	},
+	"ghl.oauth.location_token": func(b *bench) error {
+		t, err := b.installed()
+		if err != nil {
+			return err
+		}
+		of, err := b.app.LocationToken(b.ctx, "cmp1", "loc1", t.Access)
+		return check(of.Location == "loc1" && of.Access != "", of.Kind, err)
+	},
+	"ghl.oauth.installed_locations": func(b *bench) error {
+		t, err := b.installed()
+		if err != nil {
+			return err
+		}
+		all, err := b.app.InstalledLocations(b.ctx, "cmp1", t.Access)
+		return check(len(all) == 1 && all[0] == "loc1", all, err)
+	},
+	"novi.sweep.groups": func(b *bench) error {
+		if err := b.novisim.Pick(b.member, group, true); err != nil {
+			return err
+		}
+		all, _, err := b.novi.GroupMembers(b.ctx, live, group, 0, 10)
+		return check(len(all) == 1 && all[0].UniqueID == b.member, all, err)
 	},
 	"novi.group.list": func(b *bench) error { return names(b.novi.Groups(b.ctx, live)) },
 	"novi.group.get": func(b *bench) error {

@@ -86,7 +86,11 @@ func (m *Maker) UseTokens(ctx context.Context, b Buckets, logger zerolog.Logger)
 	host, _ := os.Hostname() // it is for people; the rest tells processes apart
 	o := &oauth{by: fmt.Sprintf("%s-%d-%s", host, os.Getpid(), rand.Text()[:8]), logger: logger}
 	o.Store, o.Locations = store, map[canonical.Tenant]string{}
-	o.App = &ghlapi.App{ClientID: a.ClientID, BaseURL: a.BaseURL, AuthorizeURL: a.AuthorizeURL, RedirectURL: a.RedirectURL, Scopes: scopes, Clock: m.options.Clock,
+	calls, err := m.budget(canonical.GHL, config.AppBudget, config.AppLimits())
+	if err != nil {
+		return fmt.Errorf("ghl_app: %w", err)
+	}
+	o.App = &ghlapi.App{ClientID: a.ClientID, BaseURL: a.BaseURL, AuthorizeURL: a.AuthorizeURL, RedirectURL: a.RedirectURL, Scopes: scopes, Clock: m.options.Clock, Budget: calls,
 		Secret: func(context.Context) (string, error) { return m.file.Resolve(a.ClientSecret) },
 		HTTP:   &http.Client{Timeout: 30 * time.Second, Transport: counted{m.base, m.calls, "ghl", ""}}}
 	for _, t := range m.file.Tenants {

@@ -98,6 +98,14 @@ type GHLApp struct {
 	BaseURL string `yaml:"base_url"`
 }
 
+// AppBudget is the name under which the app's own calls are counted, which no
+// tenant can have, and AppLimits are GHL's limits of them: they are per app and
+// resource, and theirs is the company rather than a location (dossier GHL §2).
+const AppBudget canonical.Tenant = "_app"
+
+// AppLimits is explained at [AppBudget].
+func AppLimits() Limits { return ghlLimits }
+
 func (a *GHLApp) complete(keys []Secret) error {
 	orDefault(&a.BaseURL, "https://services.leadconnectorhq.com")
 	orDefault(&a.AuthorizeURL, "https://marketplace.gohighlevel.com/v2/oauth/chooselocation")

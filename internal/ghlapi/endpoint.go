@@ -92,7 +92,18 @@ var (
 	createBusiness = endpoint.Post("CreateBusiness", "create business", "/businesses/", businessWrite, "§3.13")
 	updateBusiness = endpoint.Put("UpdateBusiness", "update business", "/businesses/{businessId}", businessWrite, "§3.13")
 	deleteBusiness = endpoint.Delete("DeleteBusiness", "delete business", "/businesses/{businessId}", businessWrite, "§3.13")
+
+	// A code and a refresh token are good for one use.
+	exchangeCode       = endpoint.Post("Exchange", "exchange code", "/oauth/token", "", "§1.3")
+	refreshToken       = endpoint.Post("Refresh", "refresh token", "/oauth/token", "", "§1.3")
+	makeLocationToken  = endpoint.Post("LocationToken", "make location token", "/oauth/locationToken", "oauth.write", "§1.4")
+	installedLocations = endpoint.List("InstalledLocations", "list installed locations", "/oauth/installedLocations", "oauth.readonly", "§1.4")
 )
+
+// AppEndpoints returns all operations that an App does.
+func AppEndpoints() []endpoint.Endpoint {
+	return []endpoint.Endpoint{exchangeCode, refreshToken, makeLocationToken, installedLocations}
+}
 
 // Endpoints returns all operations that the Client does.
 func Endpoints() []endpoint.Endpoint {

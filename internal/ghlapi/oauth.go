@@ -16,7 +16,9 @@ import (
 	"golang.org/x/oauth2"
 
 	"github.com/causeway-sync/causeway/internal/apierr"
+	"github.com/causeway-sync/causeway/internal/budget"
 	"github.com/causeway-sync/causeway/internal/clock"
+	"github.com/causeway-sync/causeway/internal/endpoint"
 )
 
 // DefaultAuthorizeURL is the page on which a person chooses where an app is
@@ -56,6 +58,8 @@ type App struct {
 	Scopes      []string
 	HTTP        *http.Client
 	Clock       clock.Clock
+	// Budget that every call is taken from; nil means no limit.
+	Budget *budget.Budget
 }
 
 // Issued is what a token endpoint answers.
@@ -87,7 +91,7 @@ func (a *App) config(secret string) *oauth2.Config {
 		authorize = DefaultAuthorizeURL
 	}
 	return &oauth2.Config{ClientID: a.ClientID, ClientSecret: secret, RedirectURL: a.RedirectURL, Scopes: a.Scopes,
-		Endpoint: oauth2.Endpoint{AuthURL: authorize, TokenURL: a.base() + "/oauth/token", AuthStyle: oauth2.AuthStyleInParams}}
+		Endpoint: oauth2.Endpoint{AuthURL: authorize, TokenURL: a.base() + exchangeCode.Path, AuthStyle: oauth2.AuthStyleInParams}}
 }
 
 // ConsentURL is where a person who installs the app is sent.
@@ -95,7 +99,7 @@ func (a *App) ConsentURL(state string) string { return a.config("").AuthCodeURL(
 
 // Exchange turns the code of a callback into tokens of the given kind.
 func (a *App) Exchange(ctx context.Context, code string, kind UserType) (Issued, error) {
-	return a.issue(ctx, "exchange code", func(ctx context.Context, c *oauth2.Config) (*oauth2.Token, error) {
+	return a.issue(ctx, exchangeCode.Op, func(ctx context.Context, c *oauth2.Config) (*oauth2.Token, error) {
 		return c.Exchange(ctx, code, oauth2.SetAuthURLParam("user_type", string(kind)))
 	})
 }
@@ -104,7 +108,7 @@ func (a *App) Exchange(ctx context.Context, code string, kind UserType) (Issued,
 // error says what became of it: Invalid, the server refuses it for good;
 // Ambiguous, nobody knows; any other, it was not used.
 func (a *App) Refresh(ctx context.Context, refresh string) (Issued, error) {
-	return a.issue(ctx, "refresh token", func(ctx context.Context, c *oauth2.Config) (*oauth2.Token, error) {
+	return a.issue(ctx, refreshToken.Op, func(ctx context.Context, c *oauth2.Config) (*oauth2.Token, error) {
 		return c.TokenSource(ctx, &oauth2.Token{RefreshToken: refresh}).Token()
 	})
 }
@@ -114,6 +118,11 @@ func (a *App) issue(ctx context.Context, op string, call func(context.Context, *
 	if err != nil {
 		return Issued{}, &apierr.Error{System: "ghl", Op: op, Class: apierr.Forbidden, Message: "no client secret: " + err.Error(), Err: err}
 	}
+	done, err := a.acquire(ctx, op)
+	if err != nil {
+		return Issued{}, err
+	}
+	defer done()
 	client := *a.HTTP
 	// A redirect would be given the secrets, and may present a token twice.
 	client.CheckRedirect = func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }
@@ -181,30 +190,50 @@ func (a *App) failed(op string, sent bool, err error) error {
 }
 
 // call makes a call of the API with an agency's token.
-func (a *App) call(ctx context.Context, op, method, path, access string, form url.Values) (apierr.Answer, error) {
-	call := apierr.Call{System: "ghl", Op: op, Method: method, URL: a.base() + path, Header: http.Header{
-		"Version": {versionOf(path)}, "Accept": {"application/json"}, "Authorization": {"Bearer " + access}}}
+func (a *App) call(ctx context.Context, e endpoint.Endpoint, query url.Values, access string, form url.Values) (apierr.Answer, error) {
+	call := apierr.Call{System: "ghl", Op: e.Op, Method: e.Method, URL: a.base() + e.Path, Header: http.Header{
+		"Version": {versionOf(e.Path)}, "Accept": {"application/json"}, "Authorization": {"Bearer " + access}}}
+	if query != nil {
+		call.URL += "?" + query.Encode()
+	}
 	if form != nil {
 		call.Body = []byte(form.Encode())
 		call.Header.Set("Content-Type", "application/x-www-form-urlencoded")
 	}
+	done, err := a.acquire(ctx, e.Op)
+	if err != nil {
+		return apierr.Answer{}, err
+	}
+	defer done()
 	answer, err := apierr.Do(ctx, a.HTTP, call)
 	if err == nil && answer.Status/100 != 2 {
-		err = (&Client{cfg: Config{Clock: a.Clock}}).judge(op, answer, false)
-		var e *apierr.Error
-		if errors.As(err, &e) {
-			e.Message = "" // it may hold a token
+		err = (&Client{cfg: Config{Clock: a.Clock}}).judge(e.Op, answer, false)
+		var api *apierr.Error
+		if errors.As(err, &api) {
+			api.Message = "" // it may hold a token
 		}
 	}
 	return answer, err
+}
+
+// acquire waits until a call may be made; done is to be called when it has been
+// answered. Tokens are what every other call waits for, so they go first.
+func (a *App) acquire(ctx context.Context, op string) (done func(), err error) {
+	if a.Budget == nil {
+		return func() {}, nil
+	}
+	permit, err := a.Budget.Acquire(ctx, budget.Live, 1)
+	if err != nil {
+		return nil, &apierr.Error{System: "ghl", Op: op, Class: apierr.Retry, Err: err}
+	}
+	return permit.Done, nil
 }
 
 // LocationToken makes a token for a location of an agency (§1.4). It may be
 // called any number of times. A location where the app is not installed is an
 // error of class Forbidden, Invalid or Gone.
 func (a *App) LocationToken(ctx context.Context, company, location, access string) (Issued, error) {
-	const op = "make location token"
-	answer, err := a.call(ctx, op, http.MethodPost, "/oauth/locationToken", access, url.Values{"companyId": {company}, "locationId": {location}})
+	answer, err := a.call(ctx, makeLocationToken, nil, access, url.Values{"companyId": {company}, "locationId": {location}})
 	if err != nil {
 		return Issued{}, err
 	}
@@ -216,7 +245,7 @@ func (a *App) LocationToken(ctx context.Context, company, location, access strin
 		UserType  string `json:"userType"`
 	}
 	if json.Unmarshal(answer.Body, &t) != nil || t.Access == "" {
-		return Issued{}, &apierr.Error{System: "ghl", Op: op, Status: answer.Status, Class: apierr.Retry, Message: "the answer holds no token"}
+		return Issued{}, &apierr.Error{System: "ghl", Op: makeLocationToken.Op, Status: answer.Status, Class: apierr.Retry, Message: "the answer holds no token"}
 	}
 	return issued(t.Access, t.Refresh, t.ExpiresIn, t.Scope, t.UserType, company, location), nil
 }
@@ -224,11 +253,11 @@ func (a *App) LocationToken(ctx context.Context, company, location, access strin
 // InstalledLocations returns the ids of the agency's locations where the app is
 // installed (§1.4).
 func (a *App) InstalledLocations(ctx context.Context, company, access string) ([]string, error) {
-	const op, limit = "list installed locations", 100
+	const limit = 100
 	var out []string
 	for {
 		q := url.Values{"companyId": {company}, "appId": {AppID(a.ClientID)}, "isInstalled": {"true"}, "skip": {strconv.Itoa(len(out))}, "limit": {strconv.Itoa(limit)}}
-		answer, err := a.call(ctx, op, http.MethodGet, "/oauth/installedLocations?"+q.Encode(), access, nil)
+		answer, err := a.call(ctx, installedLocations, q, access, nil)
 		if err != nil {
 			return nil, err
 		}
@@ -238,7 +267,7 @@ func (a *App) InstalledLocations(ctx context.Context, company, access string) ([
 			} `json:"locations"`
 		}
 		if json.Unmarshal(answer.Body, &page) != nil {
-			return nil, &apierr.Error{System: "ghl", Op: op, Status: answer.Status, Class: apierr.Retry, Message: "the answer holds no locations"}
+			return nil, &apierr.Error{System: "ghl", Op: installedLocations.Op, Status: answer.Status, Class: apierr.Retry, Message: "the answer holds no locations"}
 		}
 		for _, l := range page.Locations {
 			out = append(out, l.ID)

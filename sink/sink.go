@@ -75,6 +75,10 @@ func Run(ctx context.Context, cfg Config) error {
 	if cfg.Close != nil {
 		defer cfg.Close()
 	}
+	put, err := newPuts(cfg.Metrics)
+	if err != nil {
+		return err
+	}
 	g, ctx := errgroup.WithContext(ctx)
 	g.Go(func() error { return cfg.Circuits.Report(ctx, cfg.Bus, "sink") })
 	g.Go(func() error {
@@ -106,6 +110,7 @@ func Run(ctx context.Context, cfg Config) error {
 			c := apply.New(apply.Config{Ready: ready, Hold: cfg.Circuits.Of(system, t.Name).Holds,
 				Bus: cfg.Bus, Clock: cfg.Clock, Rand: rand.New(rand.NewPCG(cfg.Rand.Uint64(), cfg.Rand.Uint64())), Logger: cfg.Logger,
 				System: system, Tenant: t.Name, Lens: t.Lens, Destination: d, Create: create, Policy: t.Policy, Gate: gate, Workers: t.Workers,
+				Restored: func() { put.restored.WithLabelValues(string(system), string(t.Name)).Inc() },
 			})
 			g.Go(func() error { return c.Run(ctx) })
 		}
@@ -113,8 +118,39 @@ func Run(ctx context.Context, cfg Config) error {
 			start(canonical.GHL, ghl.New(t.GHL, t.Lens, cfg.Clock), t.CreateGHL)
 		}
 		if t.Novi != nil {
-			start(canonical.Novi, novi.New(t.Novi, t.Lens, t.Protect...), t.CreateNovi)
+			d := novi.New(t.Novi, t.Lens, t.Protect...)
+			d.Replaced = func(kind canonical.Kind, began time.Time) {
+				put.window.WithLabelValues(string(canonical.Novi), string(t.Name), string(kind)).Observe(cfg.Clock.Now().Sub(began).Seconds())
+			}
+			start(canonical.Novi, d, t.CreateNovi)
 		}
 	}
 	return g.Wait()
+}
+
+// puts are the metrics of writes that replace a record whole.
+type puts struct {
+	window   *prometheus.HistogramVec
+	restored *prometheus.CounterVec
+}
+
+func newPuts(metrics prometheus.Registerer) (puts, error) {
+	p := puts{
+		window: prometheus.NewHistogramVec(prometheus.HistogramOpts{
+			Name: "causeway_put_window_seconds", Help: "Time from the beginning of a read to the answer of the PUT that replaced what it showed: what a person saves in between is overwritten.",
+			Buckets: []float64{.005, .01, .025, .05, .1, .25, .5, 1, 2.5, 5},
+		}, []string{"system", "tenant", "kind"}),
+		restored: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "causeway_put_restored_total", Help: "Edits that a PUT overwrote, that a read had shown, and that were given back.",
+		}, []string{"system", "tenant"}),
+	}
+	if metrics == nil {
+		return p, nil
+	}
+	for _, c := range []prometheus.Collector{p.window, p.restored} {
+		if err := metrics.Register(c); err != nil {
+			return p, fmt.Errorf("metrics: %w", err)
+		}
+	}
+	return p, nil
 }

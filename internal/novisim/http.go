@@ -408,6 +408,12 @@ func (s *Server) put(w http.ResponseWriter, r *http.Request, raw []byte) {
 		return
 	}
 	s.mu.Lock()
+	before := s.beforePut
+	s.mu.Unlock()
+	if before != nil {
+		before(r.PathValue("id"))
+	}
+	s.mu.Lock()
 	defer s.mu.Unlock()
 	old := s.members[r.PathValue("id")]
 	if old == nil {

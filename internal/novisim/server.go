@@ -130,6 +130,7 @@ type Server struct {
 	membership    []membershipChange
 	changes       int // of memberships, so far
 	registrations []registration
+	beforePut     func(memberID string)
 	keys          []string
 	hidden        map[string][]string // by key; replaced, not changed
 	ledger        []LedgerEntry
@@ -191,6 +192,24 @@ func (s *Server) SetFaults(f Faults) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.faults = f
+}
+
+// BeforePut is a hook for tests: f is called with the id of a member that is
+// about to be replaced by a PUT, which waits for it. It may act as a person
+// (Edit), or see to it that somebody reads the member. nil, as at first, calls
+// nobody. No real site has this.
+func (s *Server) BeforePut(f func(memberID string)) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.beforePut = f
+}
+
+// ShownAt returns the Seq of the newest ledger entry when the API last showed a
+// record, 0 if it hasn't.
+func (s *Server) ShownAt(recordID string) int64 {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.shown[recordID]
 }
 
 // Run delivers webhooks until ctx is done.

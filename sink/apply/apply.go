@@ -54,6 +54,9 @@ type Reading struct {
 	Modified  time.Time
 	// Atomic says that it is the answer to a write itself.
 	Atomic bool
+	// Written is when, by the system's own time, the write was that it was read
+	// after; the zero time if the system doesn't say.
+	Written time.Time
 }
 
 // Destination writes records of every kind to one system. Its errors are
@@ -116,6 +119,9 @@ type Config struct {
 	Fresh time.Duration
 	// Workers is how many entities are worked on at once; 0 means 8.
 	Workers int
+	// Restored, if set, is told of each update that overwrote what somebody had
+	// just saved, and gave it back.
+	Restored func()
 }
 
 // Controller keeps one tenant's records at one destination as they ought to
@@ -581,6 +587,9 @@ func (t *task) update(ctx context.Context, p plan.Plan, x plan.Expected) error {
 	var readings []Reading
 	if err == nil {
 		readings, err = t.cfg.Destination.Update(ctx, t.state, t.ref(p.External), p, now)
+	}
+	if err == nil {
+		readings, err = t.restore(ctx, t.ref(p.External), now, readings)
 	}
 	if apierr.ClassOf(err) == apierr.Gone {
 		if _, err := t.finish(ctx, failed(out, "the record is gone"), readings, wrote); err != nil {

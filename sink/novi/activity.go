@@ -119,6 +119,7 @@ func (a activity) update(ctx context.Context, _ canonical.Event, ref apply.Ref, 
 	if _, err := a.client.PutActivity(ctx, budget.Live, string(ref.ID), body); err != nil {
 		return nil, err
 	}
+	a.replaced(a.kind, now.ReadBegan)
 	return reread(ctx, a.read, ref)
 }
 

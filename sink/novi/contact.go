@@ -160,10 +160,13 @@ func (d contacts) update(ctx context.Context, e canonical.Event, ref apply.Ref, 
 	if err != nil {
 		return nil, &apierr.Error{System: "novi", Op: "update member", Class: apierr.Invalid, Message: err.Error(), Err: err}
 	}
-	if _, err := d.client.PutMember(ctx, budget.Live, string(ref.ID), body); err != nil {
+	answer, err := d.client.PutMember(ctx, budget.Live, string(ref.ID), body)
+	if err != nil {
 		return nil, err
 	}
-	return reread(ctx, d.read, ref)
+	d.replaced(canonical.KindContact, now.ReadBegan)
+	readings, err := reread(ctx, d.read, ref)
+	return written(readings, answer), err
 }
 
 // whole returns an error that names the keys which a member lacks as it was

@@ -2,6 +2,7 @@ package novi
 
 import (
 	"context"
+	"time"
 
 	"github.com/causeway-sync/causeway/internal/apierr"
 	"github.com/causeway-sync/causeway/internal/mapping"
@@ -16,6 +17,10 @@ type Destination struct {
 	client    *noviapi.Client
 	lens      *mapping.Lens
 	protected []string
+	// Replaced, if set, is called when a PUT has been answered, with the time at
+	// which the read began that it was laid over. What a person saves between the
+	// two is overwritten.
+	Replaced func(kind canonical.Kind, began time.Time)
 }
 
 // New returns the site that client speaks to. A member is not written to if it

@@ -328,21 +328,12 @@ func TestReconcileIsTakenUp(t *testing.T) {
 	o.names["r005"], o.names["r055"] = "Eve", "Eve" // one on a page before it dies, one after
 	delete(o.names, "r015")
 	kv := cursors(t, c)
-	asked, err := json.Marshal(streams.Reconcile{ID: "asked", Max: contacts, Asked: time.Now()})
-	if err != nil {
-		t.Fatal(err)
-	}
-	key := streams.ReconcileKey(canonical.GHL, "a")
-	if _, err := kv.Put(t.Context(), key, asked); err != nil {
-		t.Fatal(err)
-	}
-	before := make(chan struct{})
-	o.do(func() { o.fail = nil })
-	stops := &stopsAfter{office: o, pages: 3, reached: before}
+	put(t, c, streams.Reconcile{ID: "asked", Max: contacts, State: streams.ReconcileAsked})
 	first := reconciles(c, o)
+	stops := &stopsAfter{office: o, pages: 3, reached: make(chan struct{})}
 	first.Reader = stops
 	stop := goReconcile(t, first)
-	<-before
+	<-stops.reached
 	stop()
 
 	parts, err := kv.Keys(t.Context(), streams.ReconcileParts(canonical.GHL, "a"))
@@ -353,10 +344,7 @@ func TestReconcileIsTakenUp(t *testing.T) {
 	stop = goReconcile(t, reconciles(c, o))
 	defer stop()
 	var doc streams.Reconcile
-	bustest.Until(t, func() bool {
-		value, _, err := kv.Get(t.Context(), key)
-		return err == nil && json.Unmarshal(value, &doc) == nil && !doc.Open()
-	})
+	bustest.Until(t, func() bool { doc = get(t, c); return !doc.Open() })
 	if d := doc.Drift[canonical.KindContact]; doc.State != streams.ReconcileDone || d.Read != contacts-1 || d.Differing != 2 || d.MissingThere != 1 || d.Repaired != 3 {
 		t.Errorf("%s, %+v", doc.State, d)
 	}

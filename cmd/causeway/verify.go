@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -31,7 +32,7 @@ type verifyCmd struct {
 	Tenant     canonical.Tenant `help:"Only this tenant's." placeholder:"SLUG"`
 	Share      float64          `help:"The most of both systems' call limits to take; the calls are leased like everybody's." default:"0.5"`
 	Settle     time.Duration    `help:"How long to wait before a difference is looked at once more." default:"10s"`
-	FetchAll   bool             `help:"Fetch every record by id, also where the list shows enough."`
+	FetchAll   bool             `help:"Fetch every contact by id, also where the list shows enough, and read everybody's notes and appointments in GHL."`
 	ShowValues bool             `help:"Show the values that differ. They are personal data."`
 	JSON       bool             `name:"json" help:"Print one JSON object a tenant, with every finding."`
 }
@@ -60,7 +61,7 @@ func (c *verifyCmd) Run(ctx context.Context) error {
 			continue
 		}
 		n++
-		cfg := verify.Config{Stream: conn, Clock: clock.System{}, Tenant: t.Name, Lens: t.Lens(), Workers: t.Workers,
+		cfg := verify.Config{Stream: conn, Clock: clock.System{}, Tenant: t.Name, Lens: t.Lens(), Policy: t.Policy(), Workers: t.Workers,
 			One: t.Policy() != nil && t.Policy().Duplicates == mapping.DeleteDuplicates, FetchAll: c.FetchAll, Values: c.ShowValues, Settle: c.Settle,
 			CreateGHL: t.GHL != nil && t.GHL.Create == "always", CreateNovi: t.Novi != nil && t.Novi.Create == "always"}
 		if cfg.GHL, err = maker.GHL(t); err != nil {
@@ -102,6 +103,9 @@ func printReport(out io.Writer, r verify.Report, asJSON bool) error {
 	for _, system := range slices.Sorted(maps.Keys(r.Records)) {
 		fmt.Fprintf(&b, ", %d records in %s", r.Records[system], system)
 	}
+	for _, system := range slices.Sorted(maps.Keys(r.Items)) {
+		fmt.Fprintf(&b, ", %d items in %s", r.Items[system], system)
+	}
 	if r.Good() {
 		b.WriteString(", no difference\n")
 	} else {
@@ -114,7 +118,7 @@ func printReport(out io.Writer, r verify.Report, asJSON bool) error {
 		fmt.Fprintf(&b, "  ! and %d more, which --json prints\n", n)
 	}
 	if r.Unlooked > 0 {
-		fmt.Fprintf(&b, "  ! and %d contacts that seem to differ and were not looked at\n", r.Unlooked)
+		fmt.Fprintf(&b, "  ! and %d records that seem to differ and were not looked at\n", r.Unlooked)
 	}
 	for _, system := range slices.Sorted(maps.Keys(r.NotShown)) {
 		for _, field := range slices.Sorted(maps.Keys(r.NotShown[system])) {
@@ -130,10 +134,10 @@ func describe(f verify.Finding) string {
 	var b strings.Builder
 	fmt.Fprintf(&b, "%s: %s", f.Kind, f.System)
 	if f.Record != "" {
-		fmt.Fprintf(&b, " record %s", f.Record)
+		fmt.Fprintf(&b, " %s %s", cmp.Or(string(f.Of), "record"), f.Record)
 	}
 	if f.Entity != "" {
-		fmt.Fprintf(&b, ", contact %s", f.Entity)
+		fmt.Fprintf(&b, ", %s %s", cmp.Or(f.Of, canonical.KindContact), f.Entity)
 		for _, system := range slices.Sorted(maps.Keys(f.Links)) {
 			for _, x := range f.Links[system] {
 				if system != f.System || x != f.Record {

@@ -11,4 +11,8 @@
 // taken to be as they were last read if the contact was not modified since;
 // [Config.FetchAll] reads each contact instead. Likewise the groups of a Novi
 // member, if the list does not show them.
+//
+// Tasks, notes and appointments are compared in the same way. GHL lists notes
+// and appointments by contact only, so those of contacts that are known to
+// have any are read.
 package verify

@@ -37,6 +37,8 @@ type Config struct {
 	Clock  clock.Clock
 	Tenant canonical.Tenant
 	Lens   *mapping.Lens
+	// Policy says which kinds are carried where; nil switches nothing off.
+	Policy *mapping.Policy
 	// GHL and Novi read the two systems; nil means that the tenant has none.
 	GHL  *ghlapi.Client
 	Novi *noviapi.Client
@@ -47,8 +49,9 @@ type Config struct {
 	// policy about duplicates is to delete them. Else it may have several, of
 	// which the primary one is compared.
 	One bool
-	// FetchAll fetches every record by id, instead of those only of which the
-	// list does not show enough.
+	// FetchAll fetches every contact by id, instead of those only of which the
+	// list does not show enough, and reads the notes and appointments of all in
+	// GHL, instead of those only who are known to have any.
 	FetchAll bool
 	// Values puts the values that differ into the report. They are personal.
 	Values bool
@@ -78,6 +81,7 @@ const (
 // Finding is one thing that is wrong.
 type Finding struct {
 	Kind   Kind                                        `json:"kind"`
+	Of     canonical.Kind                              `json:"of,omitempty"` // task, note or appointment; "" is a contact
 	System canonical.System                            `json:"system"`
 	Record canonical.ExternalID                        `json:"record,omitempty"`
 	Entity canonical.CanonicalID                       `json:"entity,omitempty"`
@@ -98,6 +102,8 @@ type Report struct {
 	Tenant   canonical.Tenant         `json:"tenant"`
 	Entities int                      `json:"entities"` // those that are not deleted
 	Records  map[canonical.System]int `json:"records"`  // people; other kinds of customers are not compared
+	// Items counts the tasks, notes and appointments that were compared.
+	Items    map[canonical.System]int `json:"items,omitempty"`
 	Findings []Finding                `json:"findings"`
 	// Unlooked counts what seems wrong and was not looked at because there
 	// were findings enough.
@@ -123,6 +129,9 @@ func Converged(ctx context.Context, cfg Config) (Report, error) {
 	if cfg.Workers == 0 {
 		cfg.Workers = 8
 	}
+	if cfg.Policy == nil {
+		cfg.Policy = &mapping.Policy{}
+	}
 	v := &view{cfg: cfg, entities: map[canonical.CanonicalID]*entity{}, owners: map[ref]*owner{}, suspects: map[suspect]bool{},
 		report: Report{Tenant: cfg.Tenant, Findings: []Finding{}, Records: map[canonical.System]int{}, NotShown: map[canonical.System]map[string]int{}},
 	}
@@ -144,16 +153,35 @@ func Converged(ctx context.Context, cfg Config) (Report, error) {
 		return Report{}, err
 	}
 	v.count()
-	found, err := v.look(ctx, slices.Collect(maps.Keys(v.suspects)))
-	if err == nil && len(found) > 0 {
-		if err := clock.Sleep(ctx, cfg.Clock, cfg.Settle); err != nil {
-			return Report{}, err
-		}
-		found, err = v.look(ctx, slices.Collect(maps.Keys(found)))
+	if err := v.loadItems(ctx); err != nil {
+		return Report{}, err
 	}
+	entities, records, err := v.walkItems(ctx)
 	if err != nil {
 		return Report{}, err
 	}
+	found := map[suspect][]Finding{}
+	for s := range v.suspects {
+		found[s] = nil
+	}
+	var items []Finding
+	for again := range 2 {
+		if again > 0 {
+			if len(found)+len(items) == 0 {
+				break
+			}
+			if err := clock.Sleep(ctx, cfg.Clock, cfg.Settle); err != nil {
+				return Report{}, err
+			}
+		}
+		if found, err = v.look(ctx, slices.Collect(maps.Keys(found))); err != nil {
+			return Report{}, err
+		}
+		if items, entities, records, err = v.lookItems(ctx, entities, records); err != nil {
+			return Report{}, err
+		}
+	}
+	v.report.Findings = append(v.report.Findings, items...)
 	for _, f := range found {
 		v.report.Findings = append(v.report.Findings, f...)
 	}
@@ -206,6 +234,9 @@ type view struct {
 	owners   map[ref]*owner
 	suspects map[suspect]bool
 	report   Report
+
+	items      map[canonical.CanonicalID]*item
+	itemOwners map[itemRef]canonical.CanonicalID // by reference without parent
 }
 
 // load reads the last state of every entity, or of those that have changed

@@ -47,6 +47,7 @@ func (m *merger) absent() (canonical.Event, Outcome) {
 		// The person is still there: another record is the primary one now.
 		if !m.other {
 			m.promote(left)
+			m.follow()
 		}
 		return m.publish()
 	}
@@ -85,6 +86,22 @@ func (m *merger) promote(links []canonical.ExternalID) {
 		m.next.Sync.Base[m.seen.System] = next
 		m.next.Sync.Linked = []canonical.System{m.seen.System}
 		return
+	}
+}
+
+// follow takes over what the record that is the primary one now shows of the
+// fields that its system decides alone.
+func (m *merger) follow() {
+	base := m.next.Sync.Base[m.seen.System]
+	for _, b := range m.policy.Lens.BindingsOf(m.next.Kind()) {
+		shown, has := base.Fields[b.Field]
+		value, current := m.valueOf(b.Field, shown), m.next.Field(b.Field)
+		if !has || !m.readOnly(b.Field, m.seen.System) || m.next.Sync.Stamps[b.Field].Origin != m.seen.System || m.same(b.Field, value, current) {
+			continue
+		}
+		m.next.SetField(b.Field, value)
+		m.stamp(b.Field)
+		m.next.Changes = append(m.next.Changes, canonical.Change{Field: b.Field, From: current, To: value, Origin: m.seen.System, At: micros(m.changedAt())})
 	}
 }
 

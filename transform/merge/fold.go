@@ -271,7 +271,12 @@ func (m *merger) takeField(f, value string, stamp canonical.Stamp, away [2]map[c
 	if have.Origin == stamp.Origin && (authority == mapping.ByGHL || authority == mapping.ByNovi) {
 		authority = mapping.Newest // both are that system's, or neither is
 	}
+	primary := m.next.Sync.Base[stamp.Origin]
 	switch competes := value != "" && current != ""; {
+	case have.Origin == stamp.Origin && m.readOnly(f, stamp.Origin) && primary.External != "" && !primary.Gone && !primary.Inactive:
+		if value != "" { // and the primary record goes on showing its own
+			m.lose(f, value, current, canonical.ReasonMerged)
+		}
 	case competes && away[1][stamp.Origin]:
 		m.lose(f, value, current, canonical.ReasonMerged)
 	case competes && away[0][have.Origin]:

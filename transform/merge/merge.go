@@ -394,7 +394,7 @@ func (m *merger) field(f, shown string) {
 		m.newBase.Fields[f] = shown
 		m.dirty = true
 	}
-	if m.seen.Restored {
+	if m.seen.Restored || m.other && m.readOnly(f, m.seen.System) {
 		return
 	}
 	value := shown
@@ -441,6 +441,14 @@ func (m *merger) field(f, shown string) {
 	default:
 		m.compete(f, value, current, baseValue, authority)
 	}
+}
+
+// readOnly reports whether a contact's field is read at a system and never
+// written to a record that is there: what the primary record shows stays, so
+// another record of the person has no say in it.
+func (m *merger) readOnly(f string, s canonical.System) bool {
+	b, bound := m.policy.Lens.BindingOf(m.next.Kind(), f)
+	return bound && m.next.Kind() == canonical.KindContact && b.Side(s).Path != "" && b.Side(s).Write != mapping.Always
 }
 
 // same reports whether two values of f say the same.

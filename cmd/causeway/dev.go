@@ -32,6 +32,7 @@ type devCmd struct {
 	Poll      time.Duration `help:"Interval of the polls that heal lost webhooks." default:"2s"`
 	Mode      string        `help:"How changes are seen: by webhooks, by polling (as with a private integration token), or by both. Without polls nobody writes tasks and notes: not all of their changes have a webhook." enum:"webhooks,polling,both" default:"both"`
 	Items     bool          `help:"People write tasks and notes too." default:"true" negatable:""`
+	Twins     bool          `help:"Some people are entered twice and merged, and addresses go from one to another." default:"true" negatable:""`
 	Faults    faults        `help:"Let webhooks be dropped, doubled, late and out of order. With --faults=all both APIs fail as well: 429, 5xx, connections that break after the write, creates that are refused and done all the same."`
 	OAuth     bool          `name:"oauth" help:"Reach GHL through a marketplace app that is installed, refreshed every few seconds, and with --exit uninstalled, instead of with a private integration token."`
 	Verbose   bool          `short:"v" help:"Print the stages' logs."`
@@ -73,10 +74,10 @@ func (c *devCmd) Run(ctx context.Context) (err error) {
 	if c.Data, err = filepath.Abs(c.Data); err != nil {
 		return fmt.Errorf("data directory: %w", err)
 	}
-	o := dev.Options{Dir: c.Data, Seed: c.Seed, Limits: c.Limits, PollGHL: c.Poll, PollNovi: c.Poll, Items: c.Items, OAuth: c.OAuth, Faults: c.Faults.Faults}
+	o := dev.Options{Dir: c.Data, Seed: c.Seed, Limits: c.Limits, PollGHL: c.Poll, PollNovi: c.Poll, Items: c.Items, Twins: c.Exit && c.Twins, OAuth: c.OAuth, Faults: c.Faults.Faults}
 	switch c.Mode {
 	case "webhooks":
-		o.PollGHL, o.PollNovi, o.Items = 0, 0, false
+		o.PollGHL, o.PollNovi, o.Items, o.Twins = 0, 0, false, false
 	case "polling":
 		o.NoWebhooks = true
 	}

@@ -342,7 +342,7 @@ func (w *World) itemHistories(kind canonical.Kind) (map[string]map[string][]step
 			histories[n] = map[string][]step{}
 		}
 		for f, value := range difference(looks[c.record], now) {
-			histories[n][f] = append(histories[n][f], step{c.system, c.human, value, c.at, c.unseen})
+			histories[n][f] = append(histories[n][f], step{c.system, c.record, c.human, value, c.at, c.unseen})
 		}
 		looks[c.record] = now
 	}

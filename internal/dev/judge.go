@@ -20,6 +20,9 @@ import (
 // tagPrefix names a tag among the fields of a look: its value is "yes" or "".
 const tagPrefix = "tag:"
 
+// derivedTag begins the tags that the configuration derives.
+const derivedTag = "status: "
+
 // look is a record in canonical terms: what the mapping says that it shows.
 type look map[string]string
 
@@ -91,12 +94,17 @@ func (w *World) Show(system canonical.System, id string) (map[string]string, err
 	return nil, nil
 }
 
+// person is who a record shows: everybody has an address of their own, and
+// somebody without one a number.
+func (l look) person() string { return cmp.Or(l["email"], l["phone"]) }
+
 // entry is one line of either ledger: who changed what, in canonical terms.
 type entry struct {
 	system  canonical.System
 	record  string
 	at      time.Time
 	human   bool
+	person  string            // whom the record shows then, or "" if it is taken away
 	unseen  bool              // it is a person's at Novi, and overwritten before the API had shown it
 	changes map[string]string // by field, the value it took
 }
@@ -138,7 +146,7 @@ func (w *World) ghlEntries() ([]entry, error) {
 		if err != nil {
 			return nil, fmt.Errorf("ledger of ghl: %w", err)
 		}
-		out = append(out, entry{system: canonical.GHL, record: e.ContactID, at: e.At, human: e.Actor == "human", changes: difference(s.look, now)})
+		out = append(out, entry{system: canonical.GHL, record: e.ContactID, at: e.At, human: e.Actor == "human", person: now.person(), changes: difference(s.look, now)})
 		s.look = now
 	}
 	return out, nil
@@ -183,7 +191,7 @@ func (w *World) noviEntries() ([]entry, error) {
 		if err != nil {
 			return nil, fmt.Errorf("ledger of novi: %w", err)
 		}
-		out = append(out, entry{system: canonical.Novi, record: e.MemberID, at: e.At, human: e.Actor == "human", unseen: unseen[e.Seq], changes: difference(s.look, now)})
+		out = append(out, entry{system: canonical.Novi, record: e.MemberID, at: e.At, human: e.Actor == "human", person: now.person(), unseen: unseen[e.Seq], changes: difference(s.look, now)})
 		s.look = now
 	}
 	return out, nil
@@ -264,19 +272,21 @@ func (w *World) Judge() (Verdict, error) {
 		ghl[c.ID] = l
 	}
 	for _, m := range w.Novi.Dump() {
+		if m.Fields["Active"] == false {
+			continue // what Novi keeps of a record that was deleted
+		}
 		l, err := w.noviLook(m.Fields)
 		if err != nil {
 			return v, err
 		}
 		novi[m.UniqueID] = l
 	}
-	// Everybody has an address of their own, so that is who is who.
 	byEmail := map[string][2][]string{}
 	for i, side := range []map[string]look{ghl, novi} {
 		for _, id := range slices.Sorted(maps.Keys(side)) {
-			p := byEmail[side[id]["email"]]
+			p := byEmail[side[id].person()]
 			p[i] = append(p[i], id)
-			byEmail[side[id]["email"]] = p
+			byEmail[side[id].person()] = p
 		}
 	}
 	v.Converged, v.Contacts = true, len(byEmail)
@@ -340,9 +350,12 @@ func differing(a, b look) map[string][2]string {
 
 // judgeEdits asks of every field that people changed whether its value now is
 // one that nobody has replaced. An edit is replaced by a later one on the same
-// side, and by one on the other side that was made after its value had
+// record, and by one on another that was made after its value had
 // arrived there. Edits that are left over are in conflict: neither person had
 // seen the other's value. A field that shows none of them has lost them.
+// What people made of a record that is not there any more, because Causeway
+// took it away or they merged it into another, counts as the person's whom it
+// showed last.
 func (w *World) judgeEdits(v *Verdict, who map[string]string, ghl, novi map[string]look, compared func(string) bool) error {
 	entries, err := w.ghlEntries()
 	if err != nil {
@@ -355,16 +368,24 @@ func (w *World) judgeEdits(v *Verdict, who map[string]string, ghl, novi map[stri
 	entries = append(entries, more...)
 	slices.SortStableFunc(entries, func(a, b entry) int { return cmp.Or(a.at.Compare(b.at), cmp.Compare(a.system, b.system)) })
 
+	now := who
+	who = formerly(who, entries)
 	type key struct{ person, field string }
 	histories := map[key][]step{}
 	for _, e := range entries {
 		if !e.human && len(e.changes) == 0 {
 			v.NoopWrites++
 		}
+		if e.person == "" {
+			continue // the record is taken away, and nobody is made to show nothing
+		}
 		for f, value := range e.changes {
+			if _, here := now[e.record]; !here && w.alone(e.system, f) {
+				continue
+			}
 			if compared(f) && who[e.record] != "" {
 				k := key{who[e.record], f}
-				histories[k] = append(histories[k], step{e.system, e.human, value, e.at, e.unseen})
+				histories[k] = append(histories[k], step{e.system, e.record, e.human, value, e.at, e.unseen})
 			}
 		}
 	}
@@ -373,8 +394,8 @@ func (w *World) judgeEdits(v *Verdict, who map[string]string, ghl, novi map[stri
 		f := final[email]
 		if l, ok := ghl[id]; ok {
 			f[0] = l
-		} else {
-			f[1] = novi[id]
+		} else if l, ok := novi[id]; ok {
+			f[1] = l
 		}
 		final[email] = f
 	}
@@ -400,9 +421,39 @@ func (w *World) judgeEdits(v *Verdict, who map[string]string, ghl, novi map[stri
 	return nil
 }
 
+// formerly adds to who the records that are not there any more, if the person
+// whom they showed last is.
+func formerly(who map[string]string, entries []entry) map[string]string {
+	people := map[string]bool{}
+	for _, person := range who {
+		people[person] = true
+	}
+	out, last := maps.Clone(who), map[string]string{}
+	for _, e := range entries {
+		last[e.record] = cmp.Or(e.person, last[e.record])
+	}
+	for record, person := range last {
+		if _, here := who[record]; !here && people[person] {
+			out[record] = person
+		}
+	}
+	return out
+}
+
+// alone reports whether a system decides a field alone: nobody writes it
+// there, so what a record showed of it goes with the record.
+func (w *World) alone(system canonical.System, f string) bool {
+	if tag, is := strings.CutPrefix(f, tagPrefix); is {
+		return system == canonical.Novi && (w.Lens.FromGroup(tag) || strings.HasPrefix(tag, derivedTag))
+	}
+	b, bound := w.Lens.Binding(f)
+	return bound && b.Side(system).Write != mapping.Always
+}
+
 // step is one change of one field of one person.
 type step struct {
 	system canonical.System
+	record string
 	human  bool
 	value  string
 	at     time.Time
@@ -440,17 +491,17 @@ func unreplaced(history []step) []string {
 		if !e.human {
 			continue
 		}
-		shown := map[canonical.System]string{} // what each side shows as time goes on
+		shown := map[string]string{} // what each record shows as time goes on
 		for _, s := range history[:i+1] {
-			shown[s.system] = s.value
+			shown[s.record] = s.value
 		}
 		replaced := false
 		for _, s := range history[i+1:] {
-			if s.human && (s.system == e.system || shown[s.system] == e.value) {
+			if s.human && (s.record == e.record || shown[s.record] == e.value) {
 				replaced = true
 				break
 			}
-			shown[s.system] = s.value
+			shown[s.record] = s.value
 		}
 		if !replaced && !slices.Contains(out, e.value) {
 			out = append(out, e.value)

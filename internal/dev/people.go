@@ -19,11 +19,16 @@ type People struct {
 	n       int // people made so far
 	ghl     []string
 	members []string
+	acts    int             // changes made so far
+	twins   []twin          // those whom nobody has noticed yet
+	kept    map[string]bool // addresses that stay as they are
+	freed   []freed         // addresses that others will have
+	done    Doings
 }
 
 // NewPeople returns people whose whims follow from seed.
 func NewPeople(w *World, seed int64) *People {
-	return &People{w: w, r: rand.New(rand.NewPCG(uint64(seed), 0x70656f706c65))}
+	return &People{w: w, r: rand.New(rand.NewPCG(uint64(seed), 0x70656f706c65)), kept: map[string]bool{}}
 }
 
 var (
@@ -238,6 +243,13 @@ func (p *People) Meet() {
 
 // Act makes one random change somewhere.
 func (p *People) Act() error {
+	p.acts++
+	if err := errors.Join(p.notice(), p.reuse()); err != nil {
+		return err
+	}
+	if p.w.twins && len(p.ghl) > 0 && len(p.members) > 0 && p.r.IntN(50) == 0 {
+		return p.actTwins()
+	}
 	if p.w.items && len(p.ghl) > 0 && len(p.members) > 0 && p.r.IntN(4) == 0 {
 		return p.actItem()
 	}
@@ -252,6 +264,10 @@ func (p *People) actGHL() error {
 		return p.createGHL(p.person())
 	}
 	id := pick(p.r, p.ghl)
+	c, ok := p.w.GHL.Contact(Location, id)
+	if !ok {
+		return nil
+	}
 	e := ghlsim.Edit{Kind: ghlsim.EditUpdate, LocationID: Location, ContactID: id, Fields: map[string]any{}}
 	switch p.r.IntN(10) {
 	case 0, 1:
@@ -259,6 +275,9 @@ func (p *People) actGHL() error {
 	case 2:
 		e.Kind, e.Tags, e.Fields = ghlsim.EditRemoveTags, []string{pick(p.r, tagNames)}, nil
 	case 3:
+		if p.keeps(c.Fields["email"]) {
+			return nil
+		}
 		e.Fields["email"] = p.email(pick(p.r, firstNames), pick(p.r, lastNames))
 	case 4:
 		e.Fields["phone"] = p.phone()
@@ -269,7 +288,7 @@ func (p *People) actGHL() error {
 		e.Fields["customFields.contact.job_title"] = pick(p.r, jobs)
 		e.Fields["customFields.contact.shirt_size"] = pick(p.r, shirts)
 	case 7:
-		e.Fields["firstName"], e.Fields["lastName"] = pick(p.r, firstNames), pick(p.r, lastNames)
+		e.Fields["firstName"], e.Fields["lastName"] = p.renamed(c.Fields["firstName"]), pick(p.r, lastNames)
 	case 8:
 		e.Fields["address1"], e.Fields["city"] = fmt.Sprintf("%d Summit Road", 1+p.r.IntN(400)), pick(p.r, cities)
 		e.Fields["postalCode"] = fmt.Sprintf("80%03d", p.r.IntN(1000))
@@ -290,7 +309,7 @@ func (p *People) actNovi() error {
 	}
 	id := pick(p.r, p.members)
 	m, ok := p.w.Novi.Member(id)
-	if !ok {
+	if !ok || m.Fields["Active"] == false {
 		return nil
 	}
 	f := map[string]any{}
@@ -307,6 +326,9 @@ func (p *People) actNovi() error {
 		slices.Sort(tags)
 		f["CustomFields.GHL Tags"] = joinTags(tags)
 	case 3:
+		if p.keeps(m.Fields["Email"]) {
+			return nil
+		}
 		f["Email"] = p.email(pick(p.r, firstNames), pick(p.r, lastNames))
 	case 4:
 		f["Mobile"] = p.phone()
@@ -315,7 +337,7 @@ func (p *People) actNovi() error {
 	case 6:
 		f["MemberStatus"] = pick(p.r, statuses)
 	case 7:
-		f["FirstName"], f["LastName"] = pick(p.r, firstNames), pick(p.r, lastNames)
+		f["FirstName"], f["LastName"] = p.renamed(m.Fields["FirstName"]), pick(p.r, lastNames)
 	case 8:
 		f["BillingAddress.Address1"], f["BillingAddress.City"] = fmt.Sprintf("%d Glacier Lane", 1+p.r.IntN(400)), pick(p.r, cities)
 		f["Website"] = fmt.Sprintf("https://example.org/%d", p.r.IntN(1000))

@@ -29,9 +29,10 @@ type Report struct {
 	HTTP429         int    `json:"http_429"`
 	DurationMS      int64  `json:"duration_ms"`
 	// Beyond what was asked for:
-	Seed      int64 `json:"seed"`
-	Conflicts int   `json:"conflicts"`
-	Merges    int   `json:"merges"` // entities that were folded into others
+	Seed      int64  `json:"seed"`
+	Conflicts int    `json:"conflicts"`
+	Merges    int    `json:"merges"` // entities that were folded into others
+	Twins     Doings `json:"twins"`
 	// Overwritten counts what Novi's API gives no means to keep: fields that a
 	// person changed between our read of the record and our PUT. It is no lost
 	// change, which we could have known of.
@@ -288,6 +289,6 @@ func (w *World) Run(ctx context.Context, p Play) (Report, error) {
 		return Report{}, err
 	}
 	r, err := w.report(ctx, c, writes)
-	r.Changes, r.Limits, r.Faults, r.DurationMS = p.Changes, p.Limits, w.faults, time.Since(began).Milliseconds()
+	r.Changes, r.Limits, r.Faults, r.Twins, r.DurationMS = p.Changes, p.Limits, w.faults, people.done, time.Since(began).Milliseconds()
 	return r, err
 }

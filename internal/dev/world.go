@@ -63,12 +63,15 @@ type Options struct {
 	NoWebhooks bool
 	// Items makes people write tasks and notes too.
 	Items bool
+	// Twins makes people be entered twice, be merged, and hand addresses on.
+	Twins bool
 	// OAuth has the location reached through a marketplace app, which Install
 	// installs, instead of with a private integration token.
 	OAuth bool
 	// CreateNovi is novi.create of the configuration; "" means always.
 	CreateNovi string
-	// Duplicates is contact.duplicates of the configuration; "" means keep.
+	// Duplicates is contact.duplicates of the configuration; "" means keep, or
+	// delete if there are twins.
 	Duplicates mapping.Duplicates
 	// Faults are what goes wrong at both systems, from the beginning.
 	Faults Faults
@@ -93,6 +96,7 @@ type World struct {
 	Login      bus.Login // for Connect; the zero value where the broker asks for none
 
 	items  bool // people write tasks and notes too
+	twins  bool // people are entered twice
 	faults Faults
 	http   map[string]string // health addresses by stage
 	settle time.Duration     // how long nothing may happen before it counts as quiet
@@ -113,6 +117,9 @@ func NewWorld(ctx context.Context, o Options) (*World, error) {
 	if o.HoldCount == 0 {
 		o.HoldCount = (*mapping.Policy)(nil).Hold().Count * o.Limits
 	}
+	if o.Twins {
+		o.Duplicates = cmp.Or(o.Duplicates, mapping.DeleteDuplicates)
+	}
 	if o.CreateNovi == "" {
 		o.CreateNovi = "always"
 	}
@@ -122,7 +129,7 @@ func NewWorld(ctx context.Context, o Options) (*World, error) {
 	if err := os.MkdirAll(filepath.Join(o.Dir, "secrets"), 0o700); err != nil {
 		return nil, fmt.Errorf("data directory: %w", err)
 	}
-	w := &World{Dir: o.Dir, ConfigPath: filepath.Join(o.Dir, "causeway.yaml"), Seed: o.Seed, items: o.Items, faults: o.Faults, http: map[string]string{}, settle: 1500 * time.Millisecond}
+	w := &World{Dir: o.Dir, ConfigPath: filepath.Join(o.Dir, "causeway.yaml"), Seed: o.Seed, items: o.Items, twins: o.Twins, faults: o.Faults, http: map[string]string{}, settle: 1500 * time.Millisecond}
 	if o.NoWebhooks || o.Faults != NoFaults {
 		// A change is seen when the polls have come round and the search index
 		// has caught up.

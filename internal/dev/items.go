@@ -209,9 +209,9 @@ func (w *World) itemsNow(system canonical.System, kind canonical.Kind, who map[s
 
 // judgeItems compares the tasks and notes of both systems, and each with what
 // people made of it. who is the person behind each record.
-func (w *World) judgeItems(v *Verdict, who map[string]string) error {
+func (w *World) judgeItems(v *Verdict, reads reads, who map[string]string) error {
 	for _, kind := range canonical.Items() {
-		histories, deleted, err := w.itemHistories(kind)
+		histories, deleted, err := w.itemHistories(kind, reads)
 		if err != nil {
 			return err
 		}
@@ -232,28 +232,31 @@ func (w *World) judgeItems(v *Verdict, who map[string]string) error {
 		}
 		slices.Sort(numbers)
 		for _, n := range slices.Compact(numbers) {
-			w.judgeItem(v, kind, n, ghl[n], novi[n], histories[n], deleted[n])
+			w.judgeItem(v, reads, kind, n, ghl[n], novi[n], histories[n], deleted[n])
 		}
 	}
 	return nil
 }
 
-func (w *World) judgeItem(v *Verdict, kind canonical.Kind, number string, ghl, novi []sighted, history map[string][]step, deleted bool) {
+func (w *World) judgeItem(v *Verdict, reads reads, kind canonical.Kind, number string, ghl, novi []sighted, history map[string][]step, deleted removal) {
 	v.Items++
 	v.Duplicates += max(0, len(ghl)-1) + max(0, len(novi)-1)
 	want := 1
-	if deleted {
+	if deleted.unseen && !deleted.seen && len(ghl) == 1 && len(novi) == 1 {
+		v.Unseen++ // it was made again
+	}
+	if deleted.seen {
 		want = 0
 	}
 	if len(ghl) != want || len(novi) != want {
 		v.Converged = false
 		v.problem("%s %s: %d in ghl, %d in novi, want %d", kind, number, len(ghl), len(novi), want)
-		if !deleted && len(ghl)+len(novi) == 0 {
+		if !deleted.seen && len(ghl)+len(novi) == 0 {
 			v.LostChanges++
 		}
 		return
 	}
-	if deleted {
+	if deleted.seen {
 		return
 	}
 	if ghl[0].person != novi[0].person {
@@ -274,6 +277,8 @@ func (w *World) judgeItem(v *Verdict, kind canonical.Kind, number string, ghl, n
 		case len(standing) == 0, slices.Contains(standing, a), slices.Contains(standing, b):
 		case overwritten(history[f], standing):
 			v.Overwritten++
+		case reads.takenBack(history[f], standing):
+			v.Unseen++
 		default:
 			v.LostChanges++
 			v.problem("%s %s: %s was last made %q by people, and is %q in ghl and %q in novi; its history: %s", kind, number, f, standing, a, b, tell(history[f]))
@@ -281,9 +286,13 @@ func (w *World) judgeItem(v *Verdict, kind canonical.Kind, number string, ghl, n
 	}
 }
 
+// removal says that people have deleted an item: seen, or a record of it that
+// no read had ever shown, because it was made an instant before.
+type removal struct{ seen, unseen bool }
+
 // itemHistories replays both ledgers: by number and field the steps, and which
 // items people have deleted.
-func (w *World) itemHistories(kind canonical.Kind) (map[string]map[string][]step, map[string]bool, error) {
+func (w *World) itemHistories(kind canonical.Kind, reads reads) (map[string]map[string][]step, map[string]removal, error) {
 	type change struct {
 		system canonical.System
 		record string
@@ -317,17 +326,23 @@ func (w *World) itemHistories(kind canonical.Kind) (map[string]map[string][]step
 		all = append(all, c)
 	}
 	slices.SortStableFunc(all, func(a, b change) int { return cmp.Or(a.at.Compare(b.at), cmp.Compare(a.system, b.system)) })
-	records, looks := map[string]map[string]any{}, map[string]look{}
-	histories, deleted := map[string]map[string][]step{}, map[string]bool{}
+	records, looks, made := map[string]map[string]any{}, map[string]look{}, map[string]bool{} // made by Causeway
+	histories, deleted := map[string]map[string][]step{}, map[string]removal{}
 	for _, c := range all {
 		if c.gone {
 			if n := looks[c.record].number(); n != "" && c.human {
-				deleted[n] = true
+				d := deleted[n]
+				if len(reads[c.record]) == 0 && made[c.record] {
+					d.unseen = true
+				} else {
+					d.seen = true
+				}
+				deleted[n] = d
 			}
 			continue
 		}
 		if records[c.record] == nil {
-			records[c.record] = map[string]any{}
+			records[c.record], made[c.record] = map[string]any{}, !c.human
 		}
 		maps.Copy(records[c.record], c.fields)
 		if typ, ok := records[c.record]["ActivityType"]; c.system == canonical.Novi && (!ok || typ != itemKinds[kind]) {

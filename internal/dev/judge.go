@@ -247,6 +247,9 @@ type Verdict struct {
 	// Conflicts are the fields that two people changed without having seen the
 	// other's value, so that only one of the two could stay.
 	Conflicts int
+	// Unseen are the changes that people took back, and the records that they
+	// removed, before any read could have shown them; see [reads].
+	Unseen int
 	// NoopWrites are the writes through an API that changed nothing.
 	NoopWrites int
 	// Problems say in words what is wrong, at most twenty.
@@ -261,7 +264,7 @@ func (v *Verdict) problem(format string, args ...any) {
 
 // Judge compares both systems field by field under the mapping, and each
 // field with what people made of it.
-func (w *World) Judge() (Verdict, error) {
+func (w *World) Judge(reads reads) (Verdict, error) {
 	var v Verdict
 	ghl, novi := map[string]look{}, map[string]look{}
 	for _, c := range w.GHL.Dump(Location) {
@@ -317,10 +320,10 @@ func (w *World) Judge() (Verdict, error) {
 	if v.Duplicates > 0 {
 		v.Converged = false
 	}
-	if err := w.judgeEdits(&v, other, ghl, novi, compared); err != nil {
+	if err := w.judgeEdits(&v, reads, other, ghl, novi, compared); err != nil {
 		return v, err
 	}
-	return v, w.judgeItems(&v, other)
+	return v, w.judgeItems(&v, reads, other)
 }
 
 // comparedFields returns which fields both systems have to show alike: those
@@ -356,7 +359,7 @@ func differing(a, b look) map[string][2]string {
 // What people made of a record that is not there any more, because Causeway
 // took it away or they merged it into another, counts as the person's whom it
 // showed last.
-func (w *World) judgeEdits(v *Verdict, who map[string]string, ghl, novi map[string]look, compared func(string) bool) error {
+func (w *World) judgeEdits(v *Verdict, reads reads, who map[string]string, ghl, novi map[string]look, compared func(string) bool) error {
 	entries, err := w.ghlEntries()
 	if err != nil {
 		return err
@@ -413,6 +416,8 @@ func (w *World) judgeEdits(v *Verdict, who map[string]string, ghl, novi map[stri
 		case shown:
 		case overwritten(histories[k], standing):
 			v.Overwritten++
+		case reads.takenBack(histories[k], standing):
+			v.Unseen++
 		default:
 			v.LostChanges++
 			v.problem("%s: %s was last made %q by people, and is %q in ghl and %q in novi; its history: %s", k.person, k.field, standing, now[0][k.field], now[1][k.field], tell(histories[k]))

@@ -36,11 +36,14 @@ type Report struct {
 	// Overwritten counts what Novi's API gives no means to keep: fields that a
 	// person changed between our read of the record and our PUT. It is no lost
 	// change, which we could have known of.
-	Overwritten int      `json:"overwritten_by_put"`
-	NoopWrites  int      `json:"noop_writes"`
-	Limits      int      `json:"limits"` // what the systems' call limits were multiplied by
-	Faults      Faults   `json:"faults,omitempty"`
-	Problems    []string `json:"problems,omitempty"`
+	Overwritten int `json:"overwritten_by_put"`
+	// Unseen counts what was over before anybody could have seen it: changes
+	// that a person took back, and records that one removed, before any read.
+	Unseen     int      `json:"unseen"`
+	NoopWrites int      `json:"noop_writes"`
+	Limits     int      `json:"limits"` // what the systems' call limits were multiplied by
+	Faults     Faults   `json:"faults,omitempty"`
+	Problems   []string `json:"problems,omitempty"`
 	// Kinds are what the canonical events say, by kind.
 	Kinds map[canonical.Kind]*KindReport `json:"kinds"`
 }
@@ -148,11 +151,15 @@ func (w *World) apiWrites() int {
 // Report judges and counts. before is what apiWrites was when it had become
 // quiet.
 func (w *World) report(ctx context.Context, c *bus.Conn, before int) (Report, error) {
-	v, err := w.Judge()
+	reads, err := newReads(ctx, c)
 	if err != nil {
 		return Report{}, err
 	}
-	r := Report{Seed: w.Seed, Converged: v.Converged, Contacts: v.Contacts, Items: v.Items, Duplicates: v.Duplicates, LostChanges: v.LostChanges, Overwritten: v.Overwritten,
+	v, err := w.Judge(reads)
+	if err != nil {
+		return Report{}, err
+	}
+	r := Report{Seed: w.Seed, Converged: v.Converged, Contacts: v.Contacts, Items: v.Items, Duplicates: v.Duplicates, LostChanges: v.LostChanges, Overwritten: v.Overwritten, Unseen: v.Unseen,
 		Conflicts: v.Conflicts, NoopWrites: v.NoopWrites, Problems: v.Problems, EchoWrites: w.apiWrites() - before}
 	g, n := w.GHL.Stats(), w.Novi.Stats()
 	r.Reads, r.Writes, r.HTTP429 = Calls{g.Reads, n.Reads}, Calls{g.Writes, n.Writes}, g.HTTP429+n.HTTP429

@@ -112,6 +112,17 @@ func ClaimKey(tenant canonical.Tenant, what string, values ...string) string {
 	return string(tenant) + ".contact." + Token(what) + "." + hex.EncodeToString(h[:16])
 }
 
+// BucketStream returns the stream behind a key-value bucket, and the filter for
+// its keys. [ParseBucketSubject] is the way back from a message's subject.
+func BucketStream(bucket string) (stream, filter string) {
+	return "KV_" + bucket, "$KV." + bucket + ".>"
+}
+
+// ParseBucketSubject returns the key that a message of a bucket's stream is of.
+func ParseBucketSubject(bucket, subject string) string {
+	return strings.TrimPrefix(subject, "$KV."+bucket+".")
+}
+
 // LinkKey returns the key in IDENTITY under which a record is linked to its
 // entity.
 func LinkKey(tenant canonical.Tenant, kind canonical.Kind, system canonical.System, external canonical.ExternalID) string {
@@ -157,6 +168,19 @@ func Entity(kind canonical.Kind, tenant canonical.Tenant, id canonical.Canonical
 // destination: effects.<system>.<tenant>.<kind>.<canonical id>.
 func Effect(system canonical.System, tenant canonical.Tenant, kind canonical.Kind, id canonical.CanonicalID) string {
 	return subject("effects", string(system), string(tenant), string(kind), string(id))
+}
+
+// Effects returns the filter for what was done at a system for a tenant; "" is
+// every one's.
+func Effects(system canonical.System, tenant canonical.Tenant) string {
+	parts := []string{"effects", "*", "*", ">"}
+	if system != "" {
+		parts[1] = Token(string(system))
+	}
+	if tenant != "" {
+		parts[2] = Token(string(tenant))
+	}
+	return strings.Join(parts, ".")
 }
 
 // Dead returns the subject of a dead letter: dead.<stage>.<tenant>.<kind>.<id>.

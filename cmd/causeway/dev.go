@@ -5,14 +5,18 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"net"
 	"os"
 	"path/filepath"
+	"syscall"
 	"time"
 
 	"github.com/alecthomas/kong"
 	"github.com/goccy/go-json"
 	"github.com/rs/zerolog"
 
+	"github.com/causeway-sync/causeway/internal/config"
+	"github.com/causeway-sync/causeway/internal/console"
 	"github.com/causeway-sync/causeway/internal/dev"
 	"github.com/causeway-sync/causeway/internal/natsembed"
 	"github.com/causeway-sync/causeway/internal/process"
@@ -36,6 +40,7 @@ type devCmd struct {
 	Faults    faults        `help:"Let webhooks be dropped, doubled, late and out of order. With --faults=all both APIs fail as well: 429, 5xx, connections that break after the write, creates that are refused and done all the same."`
 	OAuth     bool          `name:"oauth" help:"Reach GHL through a marketplace app that is installed, refreshed every few seconds, and with --exit uninstalled, instead of with a private integration token."`
 	Verbose   bool          `short:"v" help:"Print the stages' logs."`
+	Console   string        `help:"Address of the console, but not with --exit; if somebody else has it, any other port. Empty for none." default:"127.0.0.1:8480" placeholder:"ADDR"`
 }
 
 // faults is a flag that may stand alone.
@@ -88,12 +93,20 @@ func (c *devCmd) Run(ctx context.Context) (err error) {
 	defer func() { err = errors.Join(err, w.Close()) }()
 
 	var running dev.Running
+	day := dev.Day{Out: os.Stdout, Contacts: c.Contacts, Changes: c.Changes, Pace: c.Pace}
 	start := func() error {
 		r, err := c.start(ctx, w)
 		if err != nil {
 			return err
 		}
 		running = r
+		if c.Console != "" && !c.Exit {
+			var end func() error
+			if day.Console, end, err = c.console(ctx, w); err != nil {
+				return err
+			}
+			running = both{end, r}
+		}
 		if c.OAuth {
 			return w.Install(ctx)
 		}
@@ -105,7 +118,8 @@ func (c *devCmd) Run(ctx context.Context) (err error) {
 		}
 	}()
 	if !c.Exit {
-		return w.Day(ctx, dev.Day{Out: os.Stdout, Contacts: c.Contacts, Changes: c.Changes, Pace: c.Pace, Start: start})
+		day.Start = start
+		return w.Day(ctx, &day)
 	}
 	report, err := w.Run(ctx, dev.Play{Contacts: c.Contacts, Changes: c.Changes, Pace: c.Pace, Start: start, Limits: c.Limits, Timeout: c.Timeout})
 	if err != nil {
@@ -123,6 +137,53 @@ func (c *devCmd) Run(ctx context.Context) (err error) {
 		return errors.New("the run is not good: see the report")
 	}
 	return nil
+}
+
+// both stops the console, and then the rest.
+type both struct {
+	console func() error
+	dev.Running
+}
+
+func (b both) Stop() error { return errors.Join(b.console(), b.Running.Stop()) }
+
+// console serves the console and returns its address, and how to end it.
+func (c *devCmd) console(ctx context.Context, w *dev.World) (url string, end func() error, err error) {
+	l, err := net.Listen("tcp", c.Console)
+	if host, _, _ := net.SplitHostPort(c.Console); errors.Is(err, syscall.EADDRINUSE) {
+		l, err = net.Listen("tcp", net.JoinHostPort(host, "0"))
+	}
+	if err != nil {
+		return "", nil, fmt.Errorf("console: %w", err)
+	}
+	if !console.Loopback(l.Addr()) {
+		return "", nil, errors.Join(fmt.Errorf("console: %s is no loopback address, and nobody signs in here", c.Console), l.Close())
+	}
+	file, err := config.Load(w.ConfigPath)
+	if err != nil {
+		return "", nil, errors.Join(err, l.Close())
+	}
+	conn, err := w.Connect(ctx)
+	if err != nil {
+		return "", nil, errors.Join(err, l.Close())
+	}
+	logger := zerolog.Nop()
+	if c.Verbose {
+		logger = process.Logger(os.Stderr, "info", "console").With().Str("stage", "console").Logger()
+	}
+	web, err := console.New(console.Options{Bus: conn, Logger: logger, File: file, ConfigPath: w.ConfigPath})
+	if err != nil {
+		conn.Close()
+		return "", nil, errors.Join(err, l.Close())
+	}
+	ctx, cancel := context.WithCancel(context.WithoutCancel(ctx))
+	done := make(chan error, 1)
+	go func() { done <- web.Run(ctx, l) }()
+	return "http://" + l.Addr().String(), func() error {
+		cancel()
+		defer conn.Close()
+		return <-done
+	}, nil
 }
 
 // start starts the stages in this process or as processes.

@@ -21,6 +21,7 @@ type cli struct {
 	Status    statusCmd    `cmd:"" help:"Show what the streams hold and how far each consumer has come."`
 	Contact   contactCmd   `cmd:"" help:"Look at one contact, or what hangs on it: as it is, as it was, and where its values are from."`
 	Trace     traceCmd     `cmd:"" help:"Show what followed from a webhook, or all that happened to a record, with times."`
+	Console   consoleCmd   `cmd:"" help:"Serve the web page for the people who run it."`
 	Conflicts conflictsCmd `cmd:"" help:"List the fields for which two values competed, and the value that lost."`
 	Merges    mergesCmd    `cmd:"" help:"List the contacts that turned out to be others."`
 	Unmerge   unmergeCmd   `cmd:"" help:"Take apart two contacts that were merged."`

@@ -52,6 +52,7 @@ var may = map[string][]string{
 	"internal/probe":        {"internal/apierr", "internal/budget", "internal/clock", "internal/ghlapi", "internal/mapping", "internal/noviapi", "schemas/..."},
 	"internal/dead":         {"internal/bus", "internal/clock", "streams", "schemas/..."},
 	"internal/history":      {"internal/bus", "streams", "schemas/..."},
+	"internal/console":      {"internal/budget", "internal/bus", "internal/circuit", "internal/clock", "internal/config", "internal/dead", "internal/hold", "internal/process", "streams", "schemas/..."},
 
 	"ingest/webhook": {"internal/bus", "internal/clock", "streams", "schemas/..."},
 	"ingest/install": {"internal/apierr", "internal/clock", "internal/ghlapi", "internal/tokens", "schemas/..."},

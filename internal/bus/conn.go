@@ -436,6 +436,58 @@ func Unanswered(err error) bool {
 		errors.Is(err, nats.ErrDisconnected) || errors.Is(err, nats.ErrConnectionReconnecting) || errors.As(err, &api) && api.Code == http.StatusServiceUnavailable
 }
 
+// Follow calls each with the last message of each subject under filter, tells
+// once that those have been handed over, and goes on with what is stored from
+// then on, until ctx is done. It misses nothing, also when the broker was away,
+// and may hand over the same message again.
+func (c *Conn) Follow(ctx context.Context, stream, filter string, told func(), each func(Stored)) {
+	cfg := jetstream.OrderedConsumerConfig{FilterSubjects: []string{filter}, DeliverPolicy: jetstream.DeliverLastPerSubjectPolicy}
+	for ctx.Err() == nil {
+		err := c.follow(ctx, stream, cfg, func() { told(); told = func() {} }, func(m Stored) {
+			each(m)
+			cfg.DeliverPolicy, cfg.OptStartSeq = jetstream.DeliverByStartSequencePolicy, m.Seq+1
+		})
+		if err != nil && ctx.Err() == nil {
+			c.logger.Warn().Err(err).Str("stream", stream).Msg("interrupted; following again")
+		}
+		_ = clock.Sleep(ctx, c.clock, time.Second) // ctx is looked at above
+	}
+}
+
+func (c *Conn) follow(ctx context.Context, stream string, cfg jetstream.OrderedConsumerConfig, told func(), each func(Stored)) error {
+	consumer, err := c.js.OrderedConsumer(ctx, stream, cfg)
+	if err != nil {
+		return fmt.Errorf("follow %s: %w", stream, err)
+	}
+	info, err := consumer.Info(ctx)
+	if err != nil {
+		return fmt.Errorf("follow %s: %w", stream, err)
+	}
+	it, err := consumer.Messages()
+	if err != nil {
+		return fmt.Errorf("follow %s: %w", stream, err)
+	}
+	defer it.Stop()
+	defer context.AfterFunc(ctx, it.Stop)()
+	if info.NumPending == 0 {
+		told()
+	}
+	for {
+		m, err := it.Next()
+		if err != nil {
+			return fmt.Errorf("follow %s: %w", stream, err)
+		}
+		meta, err := m.Metadata()
+		if err != nil {
+			return fmt.Errorf("follow %s: %w", stream, err)
+		}
+		each(Stored{Stream: stream, Subject: m.Subject(), Header: Header(m.Headers()), Data: m.Data(), Seq: meta.Sequence.Stream, Time: meta.Timestamp})
+		if meta.NumPending == 0 {
+			told()
+		}
+	}
+}
+
 // EnsureConsumer implements [Bus].
 func (c *Conn) EnsureConsumer(ctx context.Context, spec streams.Consumer) error {
 	return streams.EnsureConsumer(ctx, c.js, spec)

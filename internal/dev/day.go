@@ -23,11 +23,14 @@ type Day struct {
 	// Changes are random ones after those that are told, Pace apart.
 	Changes int
 	Pace    time.Duration
-	Start   func() error
+	// Start starts the stages. It may set Console.
+	Start func() error
+	// Console is the URL of the console, if there is one.
+	Console string
 }
 
 // Day plays d until ctx is done.
-func (w *World) Day(ctx context.Context, d Day) error {
+func (w *World) Day(ctx context.Context, d *Day) error {
 	people := NewPeople(w, w.Seed)
 	if err := people.Arrive(d.Contacts); err != nil {
 		return err
@@ -45,6 +48,9 @@ func (w *World) Day(ctx context.Context, d Day) error {
   NATS                    nats://%s   (subscribe to canonical.contact.>)
   configuration, streams  %s
 `, w.GHLURL, w.GHLURL, w.NoviURL, w.NoviURL, w.HookURL, w.http["ingest"], w.NATSAddr, w.Dir)
+	if d.Console != "" {
+		say("  console                 %s   (open it in a browser)\n", d.Console)
+	}
 	say("What travels. A line with a ◆ is a person's edit; one with a → is Causeway writing it at the other side.\n")
 	account := &account{w: w, out: d.Out, edited: map[string]time.Time{}}
 	done := make(chan error, 1)
@@ -82,7 +88,7 @@ func first(list []ghlsim.Contact) (string, bool) {
 }
 
 // story is what happens on that day.
-func (w *World) story(ctx context.Context, d Day, people *People, tell func(time.Duration, func() error) error) error {
+func (w *World) story(ctx context.Context, d *Day, people *People, tell func(time.Duration, func() error) error) error {
 	if len(people.ghl) == 0 || len(people.members) == 0 {
 		<-ctx.Done()
 		return nil

@@ -31,6 +31,7 @@ var structs = map[string]reflect.Type{
 	"observation/v1/observation.json": reflect.TypeFor[observation.Observation](),
 	"effect/v1/effect.json":           reflect.TypeFor[effect.Effect](),
 	"envelope/v1/dead_letter.json":    reflect.TypeFor[envelope.DeadLetter](),
+	"envelope/v1/audit.json":          reflect.TypeFor[envelope.Audit](),
 }
 
 const attributes = "envelope/v1/attributes.json"
@@ -224,6 +225,7 @@ func full() map[string]any {
 			Parent: "c1", Contact: id, Creates: true, Target: "nmFm", Reason: "a sister", Wrote: map[string]string{"first_name": "Ada"}, Atomic: true, Record: gojson.RawMessage(`{"id":"nmFm"}`)},
 		"causeway.effect.v1": effect.Effect{System: canonical.Novi, Tenant: "alpine-guild", Kind: canonical.KindContact, ID: id, State: effect.Done, Version: 7, Attempt: 1,
 			Create: true, External: "9f1c", At: noon, Wrote: map[string]string{"first_name": "Ada"}, TagsAdded: []string{"a"}, TagsRemoved: []string{"b"}, Writebacks: [][]byte{[]byte("{}")}, Reason: "refused"},
+		"causeway.audit.v1": envelope.Audit{At: noon, Who: "kim", Role: "operator", Action: "drop", Tenant: "alpine-guild", About: "dead.sink-novi.alpine-guild.contact.x", Result: "dropped", Error: "none"},
 		"causeway.dead_letter.v1": envelope.DeadLetter{Stage: "sink", Tenant: "alpine-guild", Kind: canonical.KindContact, ID: string(id), Reason: "refused", At: noon,
 			Attempts: []envelope.Attempt{{At: noon, Error: "refused"}}, Stream: "CANONICAL", Sequence: 9, Subject: "canonical.contact.a.b.updated", Body: gojson.RawMessage(`{}`),
 			Class: envelope.Data, Deliveries: 3, Dropped: noon, Request: &envelope.Request{System: canonical.Novi, Operation: "update", External: "m1", Fields: []string{"email"}},

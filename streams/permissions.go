@@ -16,12 +16,13 @@ const (
 	RoleTransform  Role = "transform"
 	RoleSink       Role = "sink"
 	RoleSubscriber Role = "subscriber"
+	RoleConsole    Role = "console"
 	RoleOperator   Role = "operator"
 )
 
 // Roles returns every role.
 func Roles() []Role {
-	return []Role{RoleIngest, RoleTransform, RoleSink, RoleSubscriber, RoleOperator}
+	return []Role{RoleIngest, RoleTransform, RoleSink, RoleSubscriber, RoleConsole, RoleOperator}
 }
 
 // access is what a role may do: subjects that it publishes on, streams whose
@@ -52,6 +53,14 @@ var roles = map[Role]access{
 		read: []string{CURSORS, TENANTS}, write: []string{TOKENS, BUDGETS, HOLDS},
 	},
 	RoleSubscriber: {consume: []string{CANONICAL}, look: []string{CANONICAL}},
+	RoleConsole: {
+		// What it publishes is a person's word: it wakes, keeps, and hands over
+		// again what a dead letter came from.
+		publish: append(rawVia("notice", "fetch", "poll", "backfill", "reconcile", "writeback", "wake", "keep"), "dead.>", "audit.>",
+			"$JS.API.CONSUMER.LIST.*", "$JS.API.STREAM.PURGE.DEAD"),
+		consume: []string{RAW, CANONICAL, EFFECTS, DEAD, AUDIT}, look: []string{RAW, CANONICAL, EFFECTS, DEAD, AUDIT},
+		read: []string{IDENTITY, BUDGETS}, write: []string{CURSORS, HOLDS},
+	},
 }
 
 func rawVia(vias ...string) []string {

@@ -15,6 +15,7 @@ const (
 	CANONICAL = "CANONICAL"
 	EFFECTS   = "EFFECTS"
 	DEAD      = "DEAD"
+	AUDIT     = "AUDIT"
 )
 
 // The key-value buckets.

@@ -251,7 +251,7 @@ func TestStatus(t *testing.T) {
 	var got []streams.StreamStatus
 	for {
 		var err error
-		if got, err = streams.Status(ctx, js); err != nil || len(got) != 4 {
+		if got, err = streams.Status(ctx, js); err != nil || len(got) != len(streams.Streams()) {
 			t.Fatalf("got %v, %v", got, err)
 		}
 		if c := got[0].Consumers; len(c) != 1 || c[0].Pending == 3 {

@@ -170,24 +170,20 @@ func Effect(system canonical.System, tenant canonical.Tenant, kind canonical.Kin
 	return subject("effects", string(system), string(tenant), string(kind), string(id))
 }
 
-// Effects returns the filter for what was done at a system for a tenant; "" is
-// every one's.
-func Effects(system canonical.System, tenant canonical.Tenant) string {
-	parts := []string{"effects", "*", "*", ">"}
-	if system != "" {
-		parts[1] = Token(string(system))
-	}
-	if tenant != "" {
-		parts[2] = Token(string(tenant))
-	}
-	return strings.Join(parts, ".")
-}
-
 // Dead returns the subject of a dead letter: dead.<stage>.<tenant>.<kind>.<id>.
 // An unknown tenant or kind is the token "unknown".
 func Dead(stage string, tenant canonical.Tenant, kind canonical.Kind, id string) string {
 	return subject("dead", stage, cmp.Or(string(tenant), "unknown"), cmp.Or(string(kind), "unknown"), id)
 }
+
+// Audit returns the subject of what a person had done: audit.<tenant>.<action>.
+// No tenant is the token "all".
+func Audit(tenant canonical.Tenant, action string) string {
+	return subject("audit", cmp.Or(string(tenant), "all"), action)
+}
+
+// Audits is the filter for all that people had done.
+const Audits = "audit.>"
 
 // DeadLetters returns the filter for the dead letters of a stage and a tenant;
 // "" is every one's.
@@ -204,7 +200,7 @@ func DeadLetters(stage, tenant string) string {
 
 // Parsed is what a subject says. Only the fields that its stream has are set.
 type Parsed struct {
-	Stream string // the first token: raw, canonical, effects or dead
+	Stream string // the first token: raw, canonical, effects, dead or audit
 	System canonical.System
 	Tenant canonical.Tenant
 	Kind   canonical.Kind
@@ -212,6 +208,7 @@ type Parsed struct {
 	Via    observation.Via
 	Op     canonical.Op
 	Stage  string
+	Action string
 }
 
 // Parse reads a subject that this package built. It refuses any other.
@@ -232,6 +229,8 @@ func Parse(subject string) (Parsed, error) {
 		return Parsed{Stream: t[0], System: canonical.System(t[1]), Tenant: canonical.Tenant(t[2]), Kind: canonical.Kind(t[3]), ID: t[4]}, nil
 	case t[0] == "dead" && len(t) == 5:
 		return Parsed{Stream: t[0], Stage: t[1], Tenant: canonical.Tenant(t[2]), Kind: canonical.Kind(t[3]), ID: t[4]}, nil
+	case t[0] == "audit" && len(t) == 3:
+		return Parsed{Stream: t[0], Tenant: canonical.Tenant(t[1]), Action: t[2]}, nil
 	}
 	return Parsed{}, fmt.Errorf("parse subject: %d tokens starting with %q are no subject of ours", len(t), t[0])
 }

@@ -46,6 +46,11 @@ func Streams() []jetstream.StreamConfig {
 			MaxAge:            90 * day,
 			Duplicates:        2 * time.Minute,
 		}),
+		common(jetstream.StreamConfig{
+			Name: AUDIT, Subjects: []string{"audit.>"}, Description: "what people had done",
+			MaxAge:     400 * day, // a year's, and time to look at it
+			Duplicates: 2 * time.Minute,
+		}),
 	}
 }
 

@@ -39,6 +39,7 @@ var parameters = []struct{ name, about string }{
 	{"op", "created, updated, deleted, merged or observed; of tags added or removed."},
 	{"via", "How it was seen: notice, fetch, poll, backfill, writeback and so on."},
 	{"stage", "The stage that set it aside."},
+	{"action", "What was done: redrive, drop, release and so on."},
 }
 
 // hole is a stand-in that a subject takes as it stands, to be a parameter.
@@ -77,6 +78,7 @@ func Channels() []Channel {
 		Channel{"observation", streams.RAW, address(streams.Raw(observation.Observation{System: system, Tenant: tenant, Kind: canonical.Kind(hole("kind")),
 			ExternalID: canonical.ExternalID(hole("external")), Via: observation.Via(hole("via"))})),
 			"What we saw of a record at a system, as the system sent it.", []string{"causeway.observation.v1"}},
+		Channel{"audit", streams.AUDIT, address(streams.Audit(tenant, hole("action"))), "What a person had done by the console.", []string{"causeway.audit.v1"}},
 	)
 }
 

@@ -26,6 +26,9 @@ type Options struct {
 	// them the console doesn't know limits and mappings.
 	File       *config.File
 	ConfigPath string
+	// Access says who may come in; nil means everybody who reaches the console,
+	// which is then served to this machine only.
+	Access *Access
 	// Every is the time between two looks at how far the consumers are; 0 means
 	// 2 s.
 	Every time.Duration
@@ -38,10 +41,11 @@ type Console struct {
 	clock  clock.Clock
 	logger zerolog.Logger
 
-	world *world
-	hub   *hub
-	pages pages
-	file  atomic.Pointer[config.File] // nil if none is known
+	world    *world
+	hub      *hub
+	pages    pages
+	sessions sessions
+	file     atomic.Pointer[config.File] // nil if none is known
 }
 
 // New returns a Console, which has read nothing yet: see [Console.Run].
@@ -55,9 +59,17 @@ func New(o Options) (*Console, error) {
 	if o.Every == 0 {
 		o.Every = 2 * time.Second
 	}
-	c := &Console{o: o, bus: o.Bus, clock: o.Clock, logger: o.Logger, hub: newHub()}
+	c := &Console{o: o, bus: o.Bus, clock: o.Clock, logger: o.Logger, hub: newHub(), sessions: sessions{by: map[string]session{}}}
 	c.world = newWorld(c.hub)
 	c.configured(o.File)
+	if a := o.Access; a != nil {
+		if len(a.Tokens) == 0 && a.OIDC == nil {
+			return nil, errors.New("console: nobody could sign in")
+		}
+		if a.Lasts == 0 {
+			a.Lasts = 12 * time.Hour
+		}
+	}
 	var err error
 	c.pages, err = parsePages()
 	return c, err
@@ -74,6 +86,9 @@ func (c *Console) configured(f *config.File) {
 // Run reads, and serves on l, until ctx is done. Requests under way get a few
 // seconds to end.
 func (c *Console) Run(ctx context.Context, l net.Listener) error {
+	if c.o.Access == nil && !Loopback(l.Addr()) {
+		return fmt.Errorf("console on %s: %w", l.Addr(), ErrOpen)
+	}
 	g, ctx := errgroup.WithContext(ctx)
 	g.Go(func() error { return c.Watch(ctx) })
 	server := &http.Server{

@@ -201,7 +201,7 @@ func TestContact(t *testing.T) {
 		"where GHL differs":        `<span class="differs">Adah</span>`,
 		"what was seen":            "the record was fetched",
 		"what was decided":         "1 field changed, by somebody in GHL",
-		"the value that lost":      "+12025550199 of Novi lost: newer",
+		"the value that lost":      "+12025550199 of Novi lost: the other is newer",
 		"what was written":         "update done",
 		"whom the tag comes from":  `<span class="tag">board</span>`,
 		"the version that brought": "by fetch, version 2",

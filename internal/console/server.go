@@ -3,6 +3,7 @@ package console
 import (
 	"bytes"
 	"cmp"
+	"context"
 	"embed"
 	"errors"
 	"fmt"
@@ -17,6 +18,7 @@ import (
 
 	"github.com/causeway-sync/causeway/internal/process"
 	"github.com/causeway-sync/causeway/schemas/canonical"
+	"github.com/causeway-sync/causeway/schemas/envelope"
 )
 
 //go:embed page/*.html asset/*
@@ -55,19 +57,64 @@ var functions = template.FuncMap{
 	"why": func(t canonical.Tenant, id canonical.CanonicalID, field string, o origin) map[string]any {
 		return map[string]any{"Tenant": t, "ID": id, "Field": field, "Origin": o}
 	},
-	"stamp":  func(t time.Time) string { return t.UTC().Format("2006-01-02 15:04:05") },
-	"iso":    func(t time.Time) string { return t.UTC().Format(time.RFC3339) },
-	"count":  count,
-	"digits": digits,
-	"system": systemName,
-	"field":  fieldName,
-	"user":   userOf,
-	"link":   contactPath,
-	"dur":    func(d time.Duration) string { return d.Round(time.Second).String() },
-	"since":  time.Since,
-	"query":  url.QueryEscape,
-	"join":   strings.Join,
+	"stamp":   func(t time.Time) string { return t.UTC().Format("2006-01-02 15:04:05") },
+	"iso":     func(t time.Time) string { return t.UTC().Format(time.RFC3339) },
+	"count":   count,
+	"digits":  digits,
+	"system":  systemName,
+	"field":   fieldName,
+	"user":    userOf,
+	"link":    contactPath,
+	"dur":     func(d time.Duration) string { return d.Round(time.Second).String() },
+	"since":   time.Since,
+	"query":   url.QueryEscape,
+	"join":    strings.Join,
+	"choices": func(list ...string) []string { return list },
+	"doing": func(key string, open bool, to string) map[string]any {
+		return map[string]any{"Key": key, "Open": open, "To": to}
+	},
+	"short":  func(id string) string { return id[:min(len(id), 12)] },
+	"class":  classText,
+	"reason": reasonText,
 	"states": func() []state { return []state{inSync, behind, held, failing} },
+}
+
+// classText says whose a dead letter is to put right.
+func classText(c envelope.Class) string {
+	switch c {
+	case envelope.Data:
+		return "What a record says can't be taken as it is. Put it right at the system that shows it; then it is tried again by itself."
+	case envelope.Credentials:
+		return "A key or a token does not allow it. Give it the scope, or another one, and try again."
+	case envelope.Mapping:
+		return "The mapping does not fit. Change it, and try again."
+	case envelope.Defect:
+		return "Nobody thought of this: it is the pipeline's to put right. Report it with what is here."
+	case envelope.Outage:
+		return "A system or the broker was away for too long. Try again when it is back."
+	}
+	return "Nobody has said."
+}
+
+// reasonText says why a value lost.
+func reasonText(reason string) string {
+	switch reason {
+	case canonical.ReasonNewer:
+		return "the other is newer"
+	case canonical.ReasonAuthority:
+		return "the field is the other system's"
+	case canonical.ReasonSkew:
+		return "too close in time for the clocks to tell"
+	case canonical.ReasonLongest:
+		return "the other is longer"
+	case canonical.ReasonUnion:
+		return "joined; nothing is lost"
+	case canonical.ReasonFlip:
+		return "it changed to and fro, and is held"
+	case canonical.ReasonMerged:
+		return "its record was merged into another"
+	}
+	return reason
 }
 
 // count is n of what, as people write it.
@@ -147,6 +194,9 @@ type framed struct {
 	Version string
 	Dead    int
 	Holds   int
+	Person  Person
+	SignIn  bool   // people sign in here
+	Said    string // what came of the last action
 	P       any
 }
 
@@ -155,13 +205,16 @@ func (c *Console) show(w http.ResponseWriter, r *http.Request, page, title strin
 	return c.write(w, r, http.StatusOK, page, title, topics, p)
 }
 
-func (c *Console) write(w http.ResponseWriter, _ *http.Request, status int, page, title string, topics []string, p any) error {
+func (c *Console) write(w http.ResponseWriter, r *http.Request, status int, page, title string, topics []string, p any) error {
 	f := framed{Title: title, Page: page, P: p, Version: process.Version()}
+	f.Person, f.SignIn, f.Said = who(r.Context()), c.o.Access != nil, c.said(w, r)
 	values := url.Values{}
 	for _, t := range append(topics, "dead", "holds") {
 		values.Add("topic", t)
 	}
-	f.Topics = values.Encode()
+	if f.Person.Name != "" {
+		f.Topics = values.Encode()
+	}
 	c.world.mu.RLock()
 	f.Dead = len(c.world.letters)
 	_, _, holds, _ := c.troubles(c.clock.Now())
@@ -188,6 +241,28 @@ func (c *Console) Handler() http.Handler {
 	get("/t/{tenant}", c.tenant)
 	get("/t/{tenant}/contacts", c.contacts)
 	get("/t/{tenant}/contacts/{id}", c.contact)
+	post := func(pattern string, name string, do func(context.Context, *http.Request, *envelope.Audit) (string, error)) {
+		mux.HandleFunc("POST "+pattern, c.act(action{name, do}))
+	}
+	get("/dead", c.deadLetters)
+	get("/dead/{subject}", c.deadLetter)
+	post("/dead/redrive", "redrive", c.redrive)
+	post("/dead/redrive-all", "redrive-all", c.redriveAll)
+	post("/dead/drop", "drop", c.drop)
+	post("/dead/undrop", "undrop", c.undrop)
+	get("/holds", c.holds)
+	get("/holds/{tenant}", c.hold)
+	post("/holds/{tenant}/release", "release", c.release)
+	get("/conflicts", c.conflicts)
+	get("/reads", c.reads)
+	post("/t/{tenant}/reconcile", "reconcile", c.reconcile)
+	get("/audit", c.audits)
+	get("/login", c.login)
+	for pattern, h := range map[string]func(http.ResponseWriter, *http.Request) error{"POST /login": c.enter, "POST /logout": c.leave} {
+		mux.HandleFunc(pattern, func(w http.ResponseWriter, r *http.Request) { c.answer(w, r, h) })
+	}
+	get("/oidc/start", c.oidcStart)
+	get("/oidc/callback", c.oidcBack)
 	get("/", func(http.ResponseWriter, *http.Request) error { return notFound("there is no such page") })
 	mux.HandleFunc("GET /events", c.events)
 	assets, _ := fs.Sub(files, "asset") // it is embedded
@@ -196,7 +271,7 @@ func (c *Console) Handler() http.Handler {
 		w.Header().Set("Cache-Control", "no-cache")
 		static.ServeHTTP(w, r)
 	})
-	return secured(mux)
+	return secured(c.signedIn(mux))
 }
 
 // answer turns an error into a page.

@@ -89,7 +89,7 @@ func (c *Console) Watch(ctx context.Context) error {
 		return nil
 	})
 	g.Go(func() error {
-		c.bus.Tail(ctx, streams.EFFECTS, []string{streams.Effects("", "")}, c.world.effect)
+		c.bus.Tail(ctx, streams.EFFECTS, []string{streams.EffectsWhere("", "", "", "")}, c.world.effect)
 		return nil
 	})
 	for _, name := range followed {
@@ -309,7 +309,7 @@ func (c *Console) lastWrites(ctx context.Context, asked map[canonical.Tenant]boo
 		}
 		asked[name] = true
 		for _, system := range []canonical.System{canonical.GHL, canonical.Novi} {
-			m, err := c.bus.Last(ctx, streams.EFFECTS, streams.Effects(system, name))
+			m, err := c.bus.Last(ctx, streams.EFFECTS, streams.EffectsWhere(system, name, "", ""))
 			if err != nil {
 				continue // nothing was written, or the broker is away: what is written next is heard of
 			}

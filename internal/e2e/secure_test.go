@@ -67,6 +67,8 @@ func TestLeastPrivilege(t *testing.T) {
 		{streams.RoleSubscriber, "$JS.API.STREAM.DELETE.CANONICAL"},
 		{streams.RoleSubscriber, "$JS.API.DIRECT.GET.KV_TOKENS.$KV.TOKENS.alpine-guild.ghl"},
 		{streams.RoleSink, "$JS.API.STREAM.PURGE.RAW"},
+		{streams.RoleConsole, "canonical.contact.alpine-guild.x.updated"},
+		{streams.RoleConsole, "$KV.TOKENS.alpine-guild.ghl"},
 	}
 	for _, f := range forbidden {
 		t.Run(string(f.role)+" "+f.subject, func(t *testing.T) {

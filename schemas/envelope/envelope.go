@@ -170,6 +170,22 @@ type DeadLetter struct {
 	Body json.RawMessage `json:"body,omitempty"`
 }
 
+// Audit is what a person had done, or tried to have done. It is the body of a
+// message under audit.<tenant>.<action>; its type is causeway.audit.v1. It holds
+// ids and no personal data of those whom the data is about.
+type Audit struct {
+	At time.Time `json:"at"`
+	// Who is the person as they signed in, or "local" where nobody does.
+	Who    string           `json:"who"`
+	Role   string           `json:"role"`   // viewer or operator
+	Action string           `json:"action"` // redrive, drop, release, save-mapping and so on; an open set
+	Tenant canonical.Tenant `json:"tenant,omitempty"`
+	// About names what it was done to: a letter's subject, a system, a file.
+	About  string `json:"about,omitempty"`
+	Result string `json:"result,omitempty"` // what came of it
+	Error  string `json:"error,omitempty"`  // why it was not done
+}
+
 // Attempt is one try that failed.
 type Attempt struct {
 	At    time.Time `json:"at"`

@@ -16,6 +16,7 @@ import (
 	"hash/maphash"
 	"maps"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 
@@ -202,6 +203,11 @@ func (d *dispatcher) prepare(ctx context.Context, m *bus.Delivery) (job, error) 
 		System: o.System, External: o.ExternalID, Via: o.Via, Absent: o.Absent, ParentGone: o.ParentGone, Wrote: o.Wrote, Atomic: o.Atomic, Target: o.Target, Creates: o.Creates, Reason: o.Reason, Restored: o.Restored,
 		At: canonical.Read{AsOf: o.ReadBegan.UnixMicro(), Seq: m.Seq},
 	}}
+	if of := m.Header[observation.ReplayOf]; len(of) > 0 {
+		if err := replayed(&j, o, of[0]); err != nil {
+			return job{}, err
+		}
+	}
 	if !o.Modified.IsZero() {
 		j.seen.At.Modified = o.Modified.UnixMicro()
 	}
@@ -224,6 +230,9 @@ func (d *dispatcher) prepare(ctx context.Context, m *bus.Delivery) (job, error) 
 		j.id, j.by = d.resolver.Follow(o.Entity)
 		return j, nil
 	case observation.Writeback:
+		if j.seen.Again {
+			break // another may be under way by now
+		}
 		d.resolver.Creating(o.Tenant, o.Kind, o.System, "", o.Entity)
 	}
 	if !o.Absent {
@@ -249,6 +258,20 @@ func (d *dispatcher) prepare(ctx context.Context, m *bus.Delivery) (job, error) 
 		j.with.wroteFor, _ = d.resolver.Follow(o.Entity)
 	}
 	return j, err
+}
+
+// replayed says of a job that it is one once more: what the record showed is as
+// old as when it was stored first.
+func replayed(j *job, o observation.Observation, of string) error {
+	seq, err := strconv.ParseUint(of, 10, 64)
+	if err != nil {
+		return bus.Terminate(fmt.Errorf("header %s: %w", observation.ReplayOf, err))
+	}
+	j.seen.Again = true
+	if o.Via.Shows() {
+		j.seen.At.Seq = seq
+	}
+	return nil
 }
 
 // yours says never again to what somebody else has to put right.

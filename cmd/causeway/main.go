@@ -23,6 +23,7 @@ type cli struct {
 	Trace     traceCmd     `cmd:"" help:"Show what followed from a webhook, or all that happened to a record, with times."`
 	Console   consoleCmd   `cmd:"" help:"Serve the web page for the people who run it."`
 	Conflicts conflictsCmd `cmd:"" help:"List the fields for which two values competed, and the value that lost."`
+	Replay    replayCmd    `cmd:"" help:"Read again what was seen, or look again at what is true."`
 	Merges    mergesCmd    `cmd:"" help:"List the contacts that turned out to be others."`
 	Unmerge   unmergeCmd   `cmd:"" help:"Take apart two contacts that were merged."`
 	Dead      deadCmd      `cmd:"" help:"Look at the work that needs a person."`

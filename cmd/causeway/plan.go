@@ -43,6 +43,9 @@ func (c *planCmd) Run(ctx context.Context) error {
 			return fmt.Errorf("tenant %s: %w", t.Name, err)
 		}
 	}
+	if !c.JSON {
+		fmt.Println("This is the writing side of the mapping, on the state as it is. What a changed reading (path, converter, expression) brings is seen when records are read again: causeway replay raw --plan.")
+	}
 	return nil
 }
 
@@ -153,7 +156,6 @@ func printSummary(out io.Writer, s preview.Summary, takes map[canonical.System]t
 			fmt.Fprintf(&b, "%s: of %d records a value has no spelling there, or a condition can't be evaluated: each would be a dead letter\n", system, n.Refused)
 		}
 	}
-	b.WriteString("This is the writing side of the mapping, on the state as it is. What a changed reading (path, converter, expression) brings is seen only when records are read again.\n")
 	_, err := io.WriteString(out, b.String())
 	return err
 }

@@ -51,6 +51,7 @@ var may = map[string][]string{
 	"internal/circuit":      {"internal/apierr", "internal/bus", "internal/clock", "streams", "schemas/..."},
 	"internal/probe":        {"internal/apierr", "internal/budget", "internal/clock", "internal/ghlapi", "internal/mapping", "internal/noviapi", "schemas/..."},
 	"internal/dead":         {"internal/bus", "internal/clock", "streams", "schemas/..."},
+	"internal/replay":       {"internal/bus", "internal/clock", "streams", "schemas/..."},
 	"internal/history":      {"internal/bus", "streams", "schemas/..."},
 	"internal/console":      {"internal/budget", "internal/bus", "internal/circuit", "internal/clock", "internal/config", "internal/dead", "internal/hold", "internal/process", "streams", "schemas/..."},
 
@@ -91,14 +92,14 @@ var may = map[string][]string{
 	"internal/catalogtest": {"internal/budget", "internal/clock", "internal/ghlapi", "internal/ghlsim", "internal/noviapi", "internal/novisim"},
 	"internal/ghlspec":     {},
 	"internal/e2e":         {},
-	"cmd/causeway":         {"sink/preview", "internal/...", "streams", "schemas/..."},
+	"cmd/causeway":         {"transform", "sink/preview", "internal/...", "streams", "schemas/..."},
 }
 
 // pure rooms know no network, no files, no clock and no broker.
 var pure = []string{"schemas/canonical", "schemas/observation", "schemas/effect", "schemas/envelope", "transform/merge", "sink/plan", "internal/mapping"}
 
 // seamed rooms are handed the time and randomness, never take them.
-var seamed = []string{"ingest", "transform", "sink", "internal/bus", "internal/budget", "internal/ghlapi", "internal/noviapi", "internal/clients", "internal/mapping", "internal/dead", "internal/history", "internal/hold", "internal/tokens", "internal/verify", "schemas", "streams"}
+var seamed = []string{"ingest", "transform", "sink", "internal/bus", "internal/budget", "internal/ghlapi", "internal/noviapi", "internal/clients", "internal/mapping", "internal/dead", "internal/history", "internal/hold", "internal/replay", "internal/tokens", "internal/verify", "schemas", "streams"}
 
 type pkg struct {
 	ImportPath, Dir, Doc, Name string

@@ -254,6 +254,19 @@ func explain(letter *envelope.DeadLetter, err error) {
 	letter.Sequence = cmp.Or(letter.Sequence, e.about.Sequence)
 }
 
+// Again returns what a verdict comes to where there is no broker: whether the
+// delivery is to be made again, and after what time.
+func Again(err error) (after time.Duration, again bool) {
+	var v *verdict
+	switch {
+	case err == nil:
+		return 0, false
+	case !errors.As(err, &v):
+		return backoffs[0], true
+	}
+	return v.delay, !v.terminate
+}
+
 // Terminate says: never again. The message becomes a dead letter with err,
 // which must be redacted, as its reason.
 func Terminate(err error) error { return &verdict{err: err, terminate: true} }

@@ -159,6 +159,7 @@ func TestMerges(t *testing.T) {
 	if code != 0 || strings.Count(out, "\n") != 4 {
 		t.Errorf("merges: %d %q %q", code, out, errs)
 	}
+	rebuilt(t, g.World)
 }
 
 // TestUnmerge: two people of one address were folded; one of the records gets

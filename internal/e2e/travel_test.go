@@ -24,6 +24,7 @@ func TestContactsAndTagsTravelBothWays(t *testing.T) {
 	w := world(t, dev.Options{PollGHL: time.Second, PollNovi: time.Second, Items: true, Seed: 2})
 	r, err := w.Run(t.Context(), dev.Play{Contacts: 40, Changes: 160, Pace: 20 * time.Millisecond, Start: func() error { here(t, w); return nil }})
 	good(t, r, err)
+	rebuilt(t, w)
 
 	c := connect(t, w)
 	messageTypes := map[string]string{streams.RAW: "causeway.observation.v1", streams.EFFECTS: "causeway.effect.v1", streams.DEAD: "causeway.dead_letter.v1"}

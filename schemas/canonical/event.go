@@ -205,6 +205,7 @@ type Cause struct {
 	Via      string `json:"via"`
 	System   System `json:"system"`
 	Reason   string `json:"reason,omitempty"` // what a person gave as the reason
+	Replay   bool   `json:"replay,omitempty"` // the message was read again: what it shows is not new
 }
 
 // TagEvent says that a contact gained or lost a tag. It is derived from the

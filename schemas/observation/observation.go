@@ -70,6 +70,12 @@ const (
 	NoviActivityList  = "novi.activity.list"
 )
 
+// ReplayOf is the header of a message of RAW that is there for a second time,
+// so that it is read again. It has the sequence of the first: what it shows is
+// as old as that. (On one that shows nothing it says only that it is part
+// of a replay.)
+const ReplayOf = "Causeway-Replay-Of"
+
 // Observation is the body of a RAW message. A notice has neither ReadBegan
 // nor Endpoint; its Record is the webhook's body. An intent has no Record.
 type Observation struct {

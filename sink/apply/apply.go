@@ -191,6 +191,9 @@ func urgent(m bus.Stored) bool {
 	if json.Unmarshal(m.Data, &e) != nil {
 		return false // the consumer hands it out as well, and sees to it
 	}
+	if e.Cause.Replay {
+		return false
+	}
 	switch observation.Via(e.Cause.Via) {
 	case observation.Fetch, observation.Poll, observation.FromRule:
 		return true
@@ -238,7 +241,7 @@ func (t *task) look(ctx context.Context) (err error) {
 			return err // once the contact is linked, the item's next event comes
 		}
 	}
-	if via := observation.Via(t.state.Cause.Via); via == observation.Backfill || via == observation.Reconcile {
+	if via := observation.Via(t.state.Cause.Via); via == observation.Backfill || via == observation.Reconcile || t.state.Cause.Replay {
 		ctx = budget.WithLane(ctx, budget.Backfill)
 	}
 	effects, err := t.cfg.Bus.Last(ctx, streams.EFFECTS, t.effectSubject())
@@ -879,7 +882,7 @@ func (t *task) class(err *apierr.Error) apierr.Class {
 // be just the same, that it is refused. Without this our own word that we are
 // about to write, which is an event, would make us write again.
 func (t *task) refused(p plan.Plan) error {
-	if t.last.State != effect.Failed || t.last.Refused == 0 || t.state.Cause.Via == string(observation.Wake) ||
+	if t.last.State != effect.Failed || t.last.Refused == 0 || t.state.Cause.Via == string(observation.Wake) && !t.state.Cause.Replay ||
 		t.last.Create != p.Create || t.last.Delete != p.Delete || !p.Create && t.last.External != p.External ||
 		!maps.Equal(t.last.Wrote, p.Fields) || !slices.Equal(t.last.TagsAdded, p.AddTags) || !slices.Equal(t.last.TagsRemoved, p.RemoveTags) {
 		return nil

@@ -62,6 +62,9 @@ type Seen struct {
 	Twin bool
 	// Reason is a person's; see [Unmerge].
 	Reason string
+	// Again says that it was merged before, under the same sequence, perhaps with
+	// another mapping: what is as old as what is known counts, too.
+	Again bool
 	// Restored says that the system was restored from a backup; see restored.
 	Restored bool
 	// Before is what the mapping reads today in the sights that the base is from,
@@ -109,7 +112,7 @@ func Apply(state canonical.Event, seen Seen, policy Policy) (canonical.Event, Ou
 	switch {
 	case m.seen.Restored && state.Version > 0:
 		return m.restored()
-	case m.known && !off.stale && !seen.At.Newer(m.base.At) && (m.base.Gone || !m.hasNewerField()):
+	case m.known && !off.stale && !m.news(m.base.At) && (m.base.Gone || !m.hasNewerField()):
 		if m.settle(); m.dirty { // stale, but it ends an intent
 			if m.next.Changes = nil; m.other {
 				m.setBase(m.newBase)
@@ -162,6 +165,11 @@ func (m *merger) find() {
 	m.other = there && (!primary.Gone || m.seen.Absent)
 }
 
+// news reports whether what was seen may say more than what was read at.
+func (m *merger) news(at canonical.Read) bool {
+	return m.seen.At.Newer(at) || m.seen.Again && m.seen.At == at
+}
+
 // spare reports whether the system has another record of the person.
 func (m *merger) spare() bool {
 	for x, b := range m.old.Sync.Others[m.seen.System] {
@@ -176,10 +184,10 @@ func (m *merger) spare() bool {
 // one covers a field that was last shown even earlier.
 func (m *merger) hasNewerField() bool {
 	for f, at := range m.base.FieldAt {
-		if _, covered := m.seen.Shown.Fields[f]; covered && m.seen.At.Newer(at) {
+		if _, covered := m.seen.Shown.Fields[f]; covered && m.news(at) {
 			return true
 		}
-		if f == tagsField && m.seen.Shown.Tagged && m.seen.At.Newer(at) {
+		if f == tagsField && m.seen.Shown.Tagged && m.news(at) {
 			return true
 		}
 	}
@@ -351,7 +359,7 @@ func (m *merger) fields() {
 	}
 	m.dirty = m.dirty || m.base.Inactive != m.newBase.Inactive || !slices.Equal(m.base.Also, m.newBase.Also)
 	m.newBase.Parent = cmp.Or(m.seen.Shown.Parent, m.base.Parent)
-	newest := !m.known || m.seen.Restored || m.seen.At.Newer(m.base.At)
+	newest := !m.known || m.seen.Restored || m.news(m.base.At)
 	if newest {
 		// What this observation does not cover keeps the time of its last sight.
 		for f := range m.base.Fields {
@@ -369,7 +377,7 @@ func (m *merger) fields() {
 	}
 	names := slices.Sorted(maps.Keys(m.seen.Shown.Fields))
 	for _, f := range names {
-		if m.known && !off.stale && !m.seen.Restored && !m.seen.At.Newer(m.shownAt(f)) {
+		if m.known && !off.stale && !m.seen.Restored && !m.news(m.shownAt(f)) {
 			if _, shown := m.base.Fields[f]; shown {
 				continue // rule 1: older than the base
 			}
@@ -581,8 +589,8 @@ func (m *merger) tags() {
 	if !s.Tagged && !s.Grouped {
 		return
 	}
-	newest := !m.known || m.seen.Restored || m.seen.At.Newer(m.base.At)
-	if m.known && m.base.Tagged && !off.stale && !m.seen.Restored && !m.seen.At.Newer(m.shownAt(tagsField)) {
+	newest := !m.known || m.seen.Restored || m.news(m.base.At)
+	if m.known && m.base.Tagged && !off.stale && !m.seen.Restored && !m.news(m.shownAt(tagsField)) {
 		return
 	}
 	before := map[string]bool{}
@@ -799,7 +807,7 @@ func (m *merger) publish() (canonical.Event, Outcome) {
 	if m.next.Version = m.old.Version + 1; m.old.Version == 0 {
 		m.next.Sync.Born = m.seen.At.Seq
 	}
-	m.next.Cause = canonical.Cause{Stream: "RAW", Sequence: cmp.Or(m.cause, m.seen.At.Seq), Via: string(m.seen.Via), System: m.seen.System, Reason: m.seen.Reason}
+	m.next.Cause = canonical.Cause{Stream: "RAW", Sequence: cmp.Or(m.cause, m.seen.At.Seq), Via: string(m.seen.Via), System: m.seen.System, Reason: m.seen.Reason, Replay: m.seen.Again}
 	if m.next.Changes == nil {
 		m.next.Changes = []canonical.Change{}
 	}

@@ -95,6 +95,9 @@ const (
 	// remembered is how many records' last fetches, and how many contacts'
 	// items, are known.
 	remembered = 1 << 16
+	// overtaken is how long the notice of a record waits that nobody has seen,
+	// once, for the answer to the create that may be ours.
+	overtaken = 300 * time.Millisecond
 	// maxLocates is how often the contact of a deleted item is looked for.
 	maxLocates = 5
 	// maxUnlocated is how often that of another one is: almost half a minute, in
@@ -217,6 +220,10 @@ func (h *hydrator) handle(ctx context.Context, m bus.Stored, count int) error {
 	}
 	if known, err := h.written(ctx, notice); err != nil || known {
 		return err
+	}
+	if count == 1 && h.announcer(notice) != nil {
+		// It may have overtaken the answer to our create.
+		return bus.Later(errors.New("waiting whether we made it"), overtaken)
 	}
 	var o observation.Observation
 	if item {

@@ -17,10 +17,14 @@ import (
 	"testing"
 	"time"
 
+	"github.com/causeway-sync/causeway/internal/bus"
 	"github.com/causeway-sync/causeway/internal/clock"
 	"github.com/causeway-sync/causeway/internal/dev"
 	"github.com/causeway-sync/causeway/internal/ghlsim"
 	"github.com/causeway-sync/causeway/internal/novisim"
+	"github.com/causeway-sync/causeway/schemas/canonical"
+	"github.com/causeway-sync/causeway/schemas/observation"
+	"github.com/causeway-sync/causeway/streams"
 )
 
 var contacts = flag.Int("contacts", 20_000, "how many members a backfill brings over")
@@ -79,14 +83,15 @@ func TestBackfillAtTheLimit(t *testing.T) {
 	var work sync.WaitGroup
 	work.Go(func() { follow(w, seen, stop) })
 	began = time.Now()
+	broker := connect(t, w)
 	_ = clock.Sleep(t.Context(), clock.System{}, 10*time.Second)
 	from, at, refused := callsMade(w), time.Now(), w.GHL.Stats().HTTP429+w.Novi.Stats().HTTP429
 	var late []time.Duration
 	var to, until = from, at
 	for n := 0; w.GHL.Stats().Contacts < len(members)*95/100; n++ {
 		value := fmt.Sprintf("probe %d", n)
-		edited := time.Now()
-		if _, err := w.Novi.Edit(novisim.Edit{MemberID: members[n*7919%len(members)], Fields: map[string]any{"JobTitle": value}}); err != nil {
+		edited, member := time.Now(), members[n*7919%len(members)]
+		if _, err := w.Novi.Edit(novisim.Edit{MemberID: member, Fields: map[string]any{"JobTitle": value}}); err != nil {
 			t.Fatal(err)
 		}
 		shown, ok := arrives(seen, value)
@@ -95,7 +100,7 @@ func TestBackfillAtTheLimit(t *testing.T) {
 		}
 		late = append(late, time.Since(edited))
 		if d := late[n]; d > 2*time.Second {
-			t.Logf("%s, an edit %s after the first contact was made, took %s", shown, edited.Sub(began).Round(time.Second), d.Round(time.Millisecond))
+			t.Logf("%s, an edit %s after the first contact was made, took %s:%s", shown, edited.Sub(began).Round(time.Second), d.Round(time.Millisecond), trail(t, broker, member, edited))
 		}
 		_ = clock.Sleep(t.Context(), clock.System{}, time.Second-time.Since(edited))
 		to, until = callsMade(w), time.Now()
@@ -122,6 +127,28 @@ func TestBackfillAtTheLimit(t *testing.T) {
 	if p99 > 5*time.Second {
 		t.Errorf("a live change took %s at the 99th percentile", p99)
 	}
+}
+
+// trail says what was stored about a member, and when, since it was edited.
+func trail(t *testing.T, c *bus.Conn, member string, since time.Time) string {
+	t.Helper()
+	var b strings.Builder
+	id := canonical.NewID(dev.Tenant, canonical.KindContact, canonical.Novi, canonical.ExternalID(member))
+	for _, from := range []struct{ stream, filter string }{
+		{streams.RAW, streams.RawOf(observation.Observation{System: canonical.Novi, Tenant: dev.Tenant, Kind: canonical.KindContact, ExternalID: canonical.ExternalID(member)})},
+		{streams.CANONICAL, streams.Entity(canonical.KindContact, dev.Tenant, id)},
+		{streams.EFFECTS, streams.Effect(canonical.GHL, dev.Tenant, canonical.KindContact, id)},
+	} {
+		err := c.Scan(t.Context(), from.stream, from.filter, since, func(m bus.Stored) error {
+			p, err := streams.Parse(m.Subject)
+			fmt.Fprintf(&b, " %s %s%s +%s;", from.stream, p.Via, p.Op, m.Time.Sub(since).Round(time.Millisecond))
+			return err
+		})
+		if err != nil {
+			t.Error(err)
+		}
+	}
+	return b.String()
 }
 
 func callsMade(w *dev.World) int {

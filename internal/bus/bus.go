@@ -132,6 +132,7 @@ type KV interface {
 type Delivery struct {
 	Stored
 	hint bool // handed out by Tail; there is nothing to settle
+	run  *run // the work on it, unless somebody else counts that
 	// Count is how often it has been delivered, from 1.
 	Count int
 	// Done turns the verdict on the work into an answer to the broker:

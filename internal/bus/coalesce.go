@@ -47,6 +47,7 @@ func Coalesce(ctx context.Context, c Consumer, clk clock.Clock, sub Subscription
 			if batch == nil {
 				return nil
 			}
+			run := q.progress.begin() // of what waits in the queue none has begun
 			pool.Go(func() error {
 				newest, count := batch[0], 0
 				for _, d := range batch {
@@ -55,7 +56,8 @@ func Coalesce(ctx context.Context, c Consumer, clk clock.Clock, sub Subscription
 						newest = d
 					}
 				}
-				err := work(runCtx, newest.Stored, count)
+				err := work(run.watched(runCtx), newest.Stored, count)
+				run.end()
 				q.finished(k, batch)
 				for _, d := range batch {
 					d.Done(err)
@@ -94,20 +96,25 @@ type coalescer struct {
 	hold  func(Stored) bool
 	class func(Stored) string
 
-	mu      sync.Mutex
-	waiting map[string][]*Delivery
-	running map[string][]*Delivery // what is being worked on
-	ready   map[string][]string    // keys that wait and don't run, by class
-	busy    map[string]int         // keys that run, by class
-	clock   clock.Clock
-	done    <-chan struct{}
-	workers int // of each class
-	held    int // deliveries that are neither settled nor hints
-	wake    chan struct{}
+	mu       sync.Mutex
+	progress *progress // of the consumer that hands out
+	waiting  map[string][]*Delivery
+	running  map[string][]*Delivery // what is being worked on
+	ready    map[string][]string    // keys that wait and don't run, by class
+	busy     map[string]int         // keys that run, by class
+	clock    clock.Clock
+	done     <-chan struct{}
+	workers  int // of each class
+	held     int // deliveries that are neither settled nor hints
+	wake     chan struct{}
 }
 
 func (q *coalescer) add(key string, d *Delivery) {
 	q.mu.Lock()
+	if q.progress == nil && d.run != nil {
+		q.progress = d.run.of // before anything is taken, so that takers may read it
+	}
+	d.run.leave()
 	q.held++
 	if len(q.waiting[key]) == 0 && q.running[key] == nil {
 		class := q.class(d.Stored)

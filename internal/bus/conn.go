@@ -84,9 +84,11 @@ type Conn struct {
 	pending sync.Map // *nats.Msg → func(Ack, error)
 	slots   chan struct{}
 
+	failed  sync.Map // where to, the first token of a subject → failure
 	mu      sync.Mutex
 	rand    *rand.Rand
 	streams map[string]jetstream.Stream
+	all     map[*progress]bool // of the subscriptions that are attached
 }
 
 // Connect connects, waits until the server answers, and checks that it is new
@@ -98,7 +100,7 @@ func Connect(ctx context.Context, o Options) (*Conn, error) {
 	if o.Rand == nil {
 		o.Rand = rand.New(rand.NewPCG(1, 2))
 	}
-	c := &Conn{clock: o.Clock, logger: o.Logger, rand: o.Rand, streams: map[string]jetstream.Stream{}, slots: make(chan struct{}, window)}
+	c := &Conn{clock: o.Clock, logger: o.Logger, rand: o.Rand, streams: map[string]jetstream.Stream{}, all: map[*progress]bool{}, slots: make(chan struct{}, window)}
 	c.answers = prometheus.NewCounterVec(prometheus.CounterOpts{
 		Name: "causeway_deliveries_total", Help: "Messages that a durable consumer was handed, by what became of them.",
 	}, []string{"consumer", "verdict"})
@@ -135,7 +137,7 @@ func Connect(ctx context.Context, o Options) (*Conn, error) {
 		return c, nil
 	}
 	// Only now: who couldn't connect may try again with the same registry.
-	for _, m := range []prometheus.Collector{c.answers, c.publishes} {
+	for _, m := range []prometheus.Collector{c.answers, c.publishes, consumers{c}} {
 		if err := o.Metrics.Register(m); err != nil {
 			c.nc.Close()
 			return nil, fmt.Errorf("metrics: %w", err)
@@ -157,14 +159,6 @@ func atLeast(version string, major, minor int) bool {
 // Close closes the connection. What is unconfirmed stays so.
 func (c *Conn) Close() { c.nc.Close() }
 
-// Healthy returns an error that says why the broker can't be used now, or nil.
-func (c *Conn) Healthy() error {
-	if s := c.nc.Status(); s != nats.CONNECTED {
-		return fmt.Errorf("nats connection is %s", strings.ToLower(s.String()))
-	}
-	return nil
-}
-
 // JetStream is for package streams, which declares and applies the topology.
 func (c *Conn) JetStream() jetstream.JetStream { return c.js }
 
@@ -184,6 +178,7 @@ func (c *Conn) settle(m *nats.Msg, a Ack, err error) {
 	<-c.slots
 	to, _, _ := strings.Cut(m.Subject, ".")
 	c.publishes.WithLabelValues(to, result(a, err)).Inc()
+	c.noteStore(to, err)
 	done.(func(Ack, error))(a, err)
 }
 
@@ -501,8 +496,13 @@ func (c *Conn) Consume(ctx context.Context, sub Subscription, handle func(contex
 	if sub.MaxDeliveries == 0 {
 		sub.MaxDeliveries = defaultMaxDeliveries
 	}
+	p := c.attend(sub)
+	defer c.leave(p)
+	watchCtx, stop := context.WithCancel(ctx)
+	defer stop()
+	go c.watch(watchCtx, p)
 	for ctx.Err() == nil {
-		if err := c.consume(ctx, sub, handle); err != nil && ctx.Err() == nil {
+		if err := c.consume(ctx, p, handle); err != nil && ctx.Err() == nil {
 			c.logger.Warn().Err(err).Str("consumer", sub.Durable).Msg("consumer interrupted; attaching again")
 			if clock.Sleep(ctx, c.clock, 250*time.Millisecond) != nil {
 				return nil
@@ -512,7 +512,8 @@ func (c *Conn) Consume(ctx context.Context, sub Subscription, handle func(contex
 	return nil
 }
 
-func (c *Conn) consume(ctx context.Context, sub Subscription, handle func(context.Context, *Delivery)) error {
+func (c *Conn) consume(ctx context.Context, p *progress, handle func(context.Context, *Delivery)) error {
+	sub := p.sub
 	consumer, err := c.js.Consumer(ctx, sub.Stream, sub.Durable)
 	if err != nil {
 		return fmt.Errorf("consumer %s: %w", sub.Durable, err)
@@ -533,11 +534,11 @@ func (c *Conn) consume(ctx context.Context, sub Subscription, handle func(contex
 	// The handlers outlive ctx: what has begun is finished.
 	work := context.WithoutCancel(ctx)
 	if sub.Concurrency <= 1 {
-		return c.next(ctx, work, it, sub, handle)
+		return c.next(ctx, work, it, p, handle)
 	}
 	errs := make(chan error, sub.Concurrency)
 	for range sub.Concurrency {
-		go func() { errs <- c.next(ctx, work, it, sub, handle) }()
+		go func() { errs <- c.next(ctx, work, it, p, handle) }()
 	}
 	for range sub.Concurrency {
 		err = errors.Join(err, <-errs)
@@ -546,7 +547,7 @@ func (c *Conn) consume(ctx context.Context, sub Subscription, handle func(contex
 }
 
 // next hands out what it gives until it ends.
-func (c *Conn) next(ctx, work context.Context, it jetstream.MessagesContext, sub Subscription, handle func(context.Context, *Delivery)) error {
+func (c *Conn) next(ctx, work context.Context, it jetstream.MessagesContext, p *progress, handle func(context.Context, *Delivery)) error {
 	for {
 		m, err := it.Next()
 		switch {
@@ -557,7 +558,7 @@ func (c *Conn) next(ctx, work context.Context, it jetstream.MessagesContext, sub
 		case err != nil:
 			return err
 		}
-		d, err := c.delivery(sub, m)
+		d, err := c.delivery(p, m)
 		if err != nil {
 			return err
 		}
@@ -565,11 +566,12 @@ func (c *Conn) next(ctx, work context.Context, it jetstream.MessagesContext, sub
 			d.Done(ErrStopping)
 			continue
 		}
-		handle(work, d)
+		handle(d.run.watched(work), d)
 	}
 }
 
-func (c *Conn) delivery(sub Subscription, m jetstream.Msg) (*Delivery, error) {
+func (c *Conn) delivery(p *progress, m jetstream.Msg) (*Delivery, error) {
+	sub := p.sub
 	meta, err := m.Metadata()
 	if err != nil {
 		return nil, fmt.Errorf("consumer %s: %w", sub.Durable, err)
@@ -578,8 +580,13 @@ func (c *Conn) delivery(sub Subscription, m jetstream.Msg) (*Delivery, error) {
 		Stored: Stored{Stream: sub.Stream, Subject: m.Subject(), Header: Header(m.Headers()), Data: m.Data(), Seq: meta.Sequence.Stream, Time: meta.Timestamp},
 		Count:  int(meta.NumDelivered),
 	}
+	d.run = p.handed(m.Headers().Get("Nats-Pin-Id"))
 	d.InProgress = func() { _ = m.InProgress() } // should it get lost, one more redelivery is harmless
-	d.Done = func(err error) { c.answer(sub, m, d, err) }
+	d.Done = func(err error) {
+		d.run.end()
+		p.settled()
+		c.answer(sub, m, d, err)
+	}
 	return d, nil
 }
 

@@ -34,10 +34,29 @@ func Sleep(ctx context.Context, c Clock, d time.Duration) error {
 	if d <= 0 {
 		return context.Cause(ctx)
 	}
+	defer Waits(ctx)()
 	select {
 	case <-ctx.Done():
 		return context.Cause(ctx)
 	case <-c.After(d):
 		return nil
 	}
+}
+
+type watchKey struct{}
+
+// Watched returns a context whose waits are told: begin is called when one
+// begins, and what it returns when that one is over.
+func Watched(ctx context.Context, begin func() (over func())) context.Context {
+	return context.WithValue(ctx, watchKey{}, begin)
+}
+
+// Waits says that the work under ctx waits for something that is not ours: the
+// time, a system's answer, leave to call it. What it returns says that the wait
+// is over, and is called once. [Sleep] does so itself.
+func Waits(ctx context.Context) (over func()) {
+	if begin, ok := ctx.Value(watchKey{}).(func() func()); ok {
+		return begin()
+	}
+	return func() {}
 }

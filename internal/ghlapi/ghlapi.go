@@ -74,6 +74,7 @@ type Record struct {
 }
 
 func (c *Client) do(ctx context.Context, lane budget.Lane, op, method, path string, body any, write bool) (apierr.Answer, error) {
+	defer clock.Waits(ctx)()
 	call := apierr.Call{System: "ghl", Op: op, Method: method, URL: c.cfg.BaseURL + path, Write: write, Header: http.Header{
 		"Version": {versionOf(path)}, "Accept": {"application/json"}, // without Accept some routes answer an empty 404 (§1.1)
 	}}

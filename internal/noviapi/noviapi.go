@@ -77,6 +77,7 @@ type Record struct {
 // do makes one call, for which it takes calls from the budget: 2 if another
 // follows that must not wait, 0 if it is the one that follows.
 func (c *Client) do(ctx context.Context, lane budget.Lane, e endpoint.Endpoint, ids []string, query url.Values, body []byte, calls int) (apierr.Answer, error) {
+	defer clock.Waits(ctx)()
 	op, write, path := e.Op, e.Write(), e.Path
 	if own, ok := c.cfg.Paths[e.Key]; ok {
 		path = own

@@ -182,11 +182,17 @@ type Subscription struct {
 	Describe func(Stored) envelope.DeadLetter
 }
 
+// Grace is for how long a stage that stops goes on with what it has been
+// handed; what has not begun then is given back. What has begun gets as long
+// again from [Coalesce].
+const Grace = 10 * time.Second
+
 // Consumer hands out deliveries.
 type Consumer interface {
 	// Consume attaches to sub and calls handle for each delivery until ctx is
-	// done; then it takes no more, lets the handlers that run finish, gives
-	// back what it has buffered, and returns nil. handle must see to it that
+	// done; then it takes no more, lets what it has been handed be worked on for
+	// [Grace], gives back what is left, waits for the handlers that run, and
+	// returns nil. handle must see to it that
 	// every delivery is settled, but may return before it is: that is how a
 	// caller pipelines. While paused (see Pause) nothing is asked for.
 	Consume(ctx context.Context, sub Subscription, handle func(context.Context, *Delivery)) error

@@ -29,7 +29,9 @@ const keepAlive = 8 * time.Second
 // the instance that works, and there is something to overtake.
 //
 // What is waiting is bounded by the consumer's limit of unacked messages. When
-// ctx is done, what runs is finished and what waits is given back.
+// ctx is done, what waits and is not held is worked on for [Grace], and the rest
+// is given back. What runs is finished, unless it takes as long again: then its
+// context ends, with ErrStopping.
 func Coalesce(ctx context.Context, c Consumer, clk clock.Clock, sub Subscription, workers int, key func(Stored) string, work func(ctx context.Context, newest Stored, count int) error) error {
 	done := make(chan struct{})
 	class := sub.Class
@@ -38,8 +40,8 @@ func Coalesce(ctx context.Context, c Consumer, clk clock.Clock, sub Subscription
 	}
 	q := &coalescer{hold: sub.Hold, class: class, clock: clk, done: done, workers: workers, waiting: map[string][]*Delivery{}, running: map[string][]*Delivery{},
 		ready: map[string][]string{}, busy: map[string]int{}, wake: make(chan struct{}, 1)}
-	runCtx, stop := context.WithCancel(context.WithoutCancel(ctx))
-	defer stop()
+	runCtx, stop := context.WithCancelCause(context.WithoutCancel(ctx))
+	defer stop(nil)
 	var pool errgroup.Group
 	pool.Go(func() error {
 		for {
@@ -86,8 +88,19 @@ func Coalesce(ctx context.Context, c Consumer, clk clock.Clock, sub Subscription
 		})
 	}
 	err := c.Consume(ctx, sub, func(_ context.Context, d *Delivery) { q.add(key(d.Stored), d) })
+	q.finish(clk.After(Grace))
 	close(done)
-	_ = pool.Wait() // the workers have no errors of their own
+	worked := make(chan struct{})
+	go func() {
+		_ = pool.Wait() // the workers have no errors of their own
+		close(worked)
+	}()
+	select {
+	case <-worked:
+	case <-clk.After(Grace):
+		stop(ErrStopping)
+		<-worked
+	}
 	q.giveBack()
 	return err
 }
@@ -104,8 +117,9 @@ type coalescer struct {
 	busy     map[string]int         // keys that run, by class
 	clock    clock.Clock
 	done     <-chan struct{}
-	workers  int // of each class
-	held     int // deliveries that are neither settled nor hints
+	workers  int  // of each class
+	held     int  // deliveries that are neither settled nor hints
+	stuck    bool // of what waits and doesn't run all was held when it was last looked at
 	wake     chan struct{}
 }
 
@@ -116,6 +130,7 @@ func (q *coalescer) add(key string, d *Delivery) {
 	}
 	d.run.leave()
 	q.held++
+	q.stuck = false
 	if len(q.waiting[key]) == 0 && q.running[key] == nil {
 		class := q.class(d.Stored)
 		q.ready[class] = append(q.ready[class], key)
@@ -177,6 +192,7 @@ func (q *coalescer) next(done <-chan struct{}) (string, []*Delivery) {
 		}
 		q.mu.Lock()
 		key, batch, held := q.take()
+		q.stuck = held
 		q.mu.Unlock()
 		if batch != nil {
 			return key, batch
@@ -254,6 +270,26 @@ func (q *coalescer) keepAlive() {
 		}
 	}
 }
+
+// finish waits until nothing waits that could be worked on, or until late.
+func (q *coalescer) finish(late <-chan time.Time) {
+	for {
+		q.mu.Lock()
+		left := len(q.waiting) > 0 && (len(q.running) > 0 || !q.stuck)
+		q.mu.Unlock()
+		if !left {
+			return
+		}
+		select {
+		case <-late:
+			return
+		case <-q.clock.After(glance):
+		}
+	}
+}
+
+// glance is how often a coalescer that stops looks whether it is done.
+const glance = 20 * time.Millisecond
 
 func (q *coalescer) giveBack() {
 	q.mu.Lock()

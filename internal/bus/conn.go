@@ -156,8 +156,21 @@ func atLeast(version string, major, minor int) bool {
 	return errA == nil && errB == nil && (a > major || a == major && b >= minor)
 }
 
-// Close closes the connection. What is unconfirmed stays so.
-func (c *Conn) Close() { c.nc.Close() }
+// Close waits a moment for what is under way, in particular acks, and closes
+// the connection. What is unconfirmed then stays so.
+func (c *Conn) Close() {
+	if c.connected() {
+		select {
+		case <-c.js.PublishAsyncComplete():
+		case <-c.clock.After(parting):
+		}
+		_ = c.nc.FlushTimeout(parting) // what gets lost is delivered again
+	}
+	c.nc.Close()
+}
+
+// parting is how long a closing connection waits for what is under way.
+const parting = 2 * time.Second
 
 // JetStream is for package streams, which declares and applies the topology.
 func (c *Conn) JetStream() jetstream.JetStream { return c.js }
@@ -531,14 +544,24 @@ func (c *Conn) consume(ctx context.Context, p *progress, handle func(context.Con
 	stop := context.AfterFunc(ctx, it.Drain)
 	defer stop()
 	defer it.Stop()
-	// The handlers outlive ctx: what has begun is finished.
+	// The handlers outlive ctx: what has been handed out is worked on, for a
+	// while. Given back it would count as delivered once more.
 	work := context.WithoutCancel(ctx)
+	late, stopWaiting := context.WithCancel(work)
+	defer stopWaiting()
+	defer context.AfterFunc(ctx, func() {
+		select {
+		case <-c.clock.After(Grace):
+			stopWaiting()
+		case <-late.Done():
+		}
+	})()
 	if sub.Concurrency <= 1 {
-		return c.next(ctx, work, it, p, handle)
+		return c.next(late, work, it, p, handle)
 	}
 	errs := make(chan error, sub.Concurrency)
 	for range sub.Concurrency {
-		go func() { errs <- c.next(ctx, work, it, p, handle) }()
+		go func() { errs <- c.next(late, work, it, p, handle) }()
 	}
 	for range sub.Concurrency {
 		err = errors.Join(err, <-errs)
@@ -546,8 +569,9 @@ func (c *Conn) consume(ctx context.Context, p *progress, handle func(context.Con
 	return err
 }
 
-// next hands out what it gives until it ends.
-func (c *Conn) next(ctx, work context.Context, it jetstream.MessagesContext, p *progress, handle func(context.Context, *Delivery)) error {
+// next hands out what it gives until it ends; once late is done it gives that
+// back.
+func (c *Conn) next(late, work context.Context, it jetstream.MessagesContext, p *progress, handle func(context.Context, *Delivery)) error {
 	for {
 		m, err := it.Next()
 		switch {
@@ -562,7 +586,7 @@ func (c *Conn) next(ctx, work context.Context, it jetstream.MessagesContext, p *
 		if err != nil {
 			return err
 		}
-		if ctx.Err() != nil {
+		if late.Err() != nil {
 			d.Done(ErrStopping)
 			continue
 		}

@@ -235,47 +235,6 @@ func TestCrashBetweenPublishAndAck(t *testing.T) {
 	}
 }
 
-// TestDraining: when it stops, what has begun is finished and acked, and what
-// was only buffered is given back at once.
-func TestDraining(t *testing.T) {
-	c := bustest.Start(t)
-	for range 20 {
-		publish(t, c, bus.Message{Subject: subject, Data: []byte("{}")})
-	}
-	began, release := make(chan struct{}), make(chan struct{})
-	var once sync.Once
-	var handled atomic.Int64
-	spec := streams.Transform()
-	if err := c.EnsureConsumer(t.Context(), spec); err != nil {
-		t.Fatal(err)
-	}
-	ctx, cancel := context.WithCancel(t.Context())
-	done := make(chan error, 1)
-	go func() {
-		done <- c.Consume(ctx, bus.Subscription{Stream: spec.Stream, Durable: spec.Durable, Stage: "transform"}, func(work context.Context, d *bus.Delivery) {
-			once.Do(func() { close(began); <-release })
-			handled.Add(1)
-			d.Done(work.Err()) // nil: what has begun may finish
-		})
-	}()
-	<-began
-	cancel()
-	close(release)
-	if err := <-done; err != nil {
-		t.Fatal(err)
-	}
-	first := handled.Load()
-	if first == 20 {
-		t.Error("it went on after it was told to stop")
-	}
-	stop := consume(t, c, bus.Subscription{}, func(d *bus.Delivery) { handled.Add(1); d.Done(nil) })
-	bustest.Settled(t, c, streams.RAW, "transform")
-	stop()
-	if got := handled.Load(); got != 20 {
-		t.Errorf("%d were handled, want each of 20 once", got)
-	}
-}
-
 // TestPinned: of two instances one works; the other takes over.
 func TestPinned(t *testing.T) {
 	a := bustest.Start(t)

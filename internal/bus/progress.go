@@ -274,8 +274,8 @@ func (c *Conn) noteStore(to string, err error) {
 // that waits (see [clock.Waits]) or is held, and what another instance is
 // pinned for, is no reason.
 func (c *Conn) Healthy() error {
-	if s := c.nc.Status(); s != nats.CONNECTED {
-		return fmt.Errorf("nats connection is %s", strings.ToLower(s.String()))
+	if !c.connected() {
+		return fmt.Errorf("nats connection is %s", strings.ToLower(c.nc.Status().String()))
 	}
 	var reasons []error
 	now := c.clock.Now()
@@ -292,6 +292,9 @@ func (c *Conn) Healthy() error {
 	}
 	return errors.Join(reasons...)
 }
+
+// connected reports whether the connection is there now.
+func (c *Conn) connected() bool { return c.nc.Status() == nats.CONNECTED }
 
 // attended returns the progress of all subscriptions, by consumer.
 func (c *Conn) attended() []*progress {

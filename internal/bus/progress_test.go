@@ -30,8 +30,14 @@ func (l *leaping) leap(d time.Duration) { l.by.Add(int64(d)) }
 // watched returns a connection to a server of its own whose clock leaps.
 func watched(t *testing.T) (*bus.Conn, *leaping, *prometheus.Registry) {
 	t.Helper()
+	return watchedOn(t, bustest.Start(t))
+}
+
+// watchedOn is [watched] on the server of another connection.
+func watchedOn(t *testing.T, other *bus.Conn) (*bus.Conn, *leaping, *prometheus.Registry) {
+	t.Helper()
 	clk, metrics := new(leaping), prometheus.NewRegistry()
-	c, err := bus.Connect(t.Context(), bus.Options{URL: bustest.Start(t).JetStream().Conn().ConnectedUrl(), Clock: clk, Logger: zerolog.Nop(), Metrics: metrics})
+	c, err := bus.Connect(t.Context(), bus.Options{URL: other.JetStream().Conn().ConnectedUrl(), Clock: clk, Logger: zerolog.Nop(), Metrics: metrics})
 	if err != nil {
 		t.Fatal(err)
 	}

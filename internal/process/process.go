@@ -104,13 +104,26 @@ func Main(name, about string, run func(context.Context, Env) error) int {
 	defer stop()
 	context.AfterFunc(ctx, stop) // a second signal ends the process
 	logger := Logger(os.Stderr, flags.LogLevel, flags.LogFormat).With().Str("stage", name).Logger()
-	if err := Run(ctx, name, file, flags.HTTP, logger, run); err != nil {
+	done, late := make(chan error, 1), make(chan struct{})
+	context.AfterFunc(ctx, func() { time.AfterFunc(deadline, func() { close(late) }) })
+	go func() { done <- Run(ctx, name, file, flags.HTTP, logger, run) }()
+	select {
+	case err = <-done:
+	case <-late:
+		err = fmt.Errorf("not stopped %s after the signal; what was under way is delivered again", deadline)
+	}
+	if err != nil {
 		logger.Error().Err(err).Msg("failed")
 		return 1
 	}
 	logger.Info().Msg("stopped")
 	return 0
 }
+
+// deadline is how long a stage may take to stop: a little longer than what it
+// is handed is worked on and what it has begun may last (see [bus.Grace]), and
+// less than the 30 s after which Kubernetes kills.
+const deadline = 25 * time.Second
 
 // here is the path of a flag, which is not beside the configuration.
 func here(path string) string {

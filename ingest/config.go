@@ -2,6 +2,7 @@ package ingest
 
 import (
 	"context"
+	"crypto/tls"
 	"fmt"
 	"net"
 	"os"
@@ -90,10 +91,19 @@ func FromFile(file *config.File, b bus.Bus, instance string, clk clock.Clock, lo
 		}
 	}
 	if file.Ingest.Listen != "" {
+		var cert *certificate
+		if own := file.Ingest.TLS; own != nil {
+			if cert, err = newCertificate(file.Beside(own.Certificate), file.Beside(own.Key), logger); err != nil {
+				return Config{}, err
+			}
+		}
 		if cfg.Listener, err = net.Listen("tcp", file.Ingest.Listen); err != nil {
 			return Config{}, fmt.Errorf("ingest.listen: %w", err)
 		}
-		logger.Info().Str("listen", cfg.Listener.Addr().String()).Msg("front door")
+		if cert != nil {
+			cfg.Listener = tls.NewListener(cfg.Listener, cert.config())
+		}
+		logger.Info().Str("listen", cfg.Listener.Addr().String()).Bool("tls", cert != nil).Msg("front door")
 	}
 	return cfg, nil
 }

@@ -64,10 +64,20 @@ type NATS struct {
 	CA string `yaml:"ca"`
 }
 
+// TLS is a certificate and its key, each the path of a PEM file. Both are read
+// anew when they change.
+type TLS struct {
+	Certificate string `yaml:"certificate"`
+	Key         string `yaml:"key"`
+}
+
 // Ingest is the front door.
 type Ingest struct {
 	// Listen is the address for webhooks; empty means that none are taken.
 	Listen string `yaml:"listen"`
+	// TLS is for a front door that the internet reaches without a proxy; nil
+	// means plain HTTP.
+	TLS *TLS `yaml:"tls"`
 	// GHLKeys is a file of PEM public keys that GHL's webhooks may be signed
 	// with; empty means those that GHL has published.
 	GHLKeys string `yaml:"ghl_keys"`

@@ -24,6 +24,7 @@ import (
 	"github.com/causeway-sync/causeway/internal/bus"
 	"github.com/causeway-sync/causeway/internal/circuit"
 	"github.com/causeway-sync/causeway/internal/clock"
+	"github.com/causeway-sync/causeway/internal/erase"
 	"github.com/causeway-sync/causeway/internal/ghlapi"
 	"github.com/causeway-sync/causeway/internal/mapping"
 	"github.com/causeway-sync/causeway/internal/noviapi"
@@ -117,6 +118,7 @@ func Run(ctx context.Context, cfg Config) error {
 	if cfg.Close != nil {
 		defer cfg.Close()
 	}
+	cfg.Bus = erase.NewGuard(cfg.Bus, cfg.Clock)
 	drift, err := newDrift(cfg.Metrics)
 	if err != nil {
 		return err

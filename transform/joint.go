@@ -117,6 +117,9 @@ func (s *shard) decide(ctx context.Context, j job, mine, other *entity) ([]merge
 			return nil, err
 		}
 	}
+	if forgotten, err := s.forgotten(ctx, j, mine); err != nil || forgotten {
+		return nil, err
+	}
 	switch {
 	case j.seen.Absent && mine.state.Version == 0:
 		return nil, nil

@@ -12,6 +12,7 @@ import (
 	lru "github.com/hashicorp/golang-lru/v2"
 
 	"github.com/causeway-sync/causeway/internal/bus"
+	"github.com/causeway-sync/causeway/internal/erase"
 	"github.com/causeway-sync/causeway/schemas/canonical"
 	"github.com/causeway-sync/causeway/schemas/envelope"
 	"github.com/causeway-sync/causeway/streams"
@@ -23,11 +24,13 @@ import (
 // most one publish under way, because the next one needs its sequence; what
 // comes for it meanwhile waits, and the other entities go on.
 type shard struct {
-	cfg  Config
-	who  *identity.Resolver
-	in   chan job
-	busy map[canonical.CanonicalID]*entity
-	idle *lru.Cache[canonical.CanonicalID, *entity]
+	cfg Config
+	who *identity.Resolver
+	// erased are the records of people who are to be forgotten.
+	erased *erase.Tombstones
+	in     chan job
+	busy   map[canonical.CanonicalID]*entity
+	idle   *lru.Cache[canonical.CanonicalID, *entity]
 
 	mu     sync.Mutex
 	acks   []ack
@@ -131,6 +134,9 @@ func (s *shard) merge(ctx context.Context, e *entity) (started bool, err error) 
 	if j.seen.Absent && e.state.Version == 0 {
 		return false, nil
 	}
+	if forgotten, err := s.forgotten(ctx, j, e); err != nil || forgotten {
+		return false, err
+	}
 	if parent := e.state.ContactID(); j.seen.Absent && parent != "" {
 		gone, removed, err := s.parentGone(ctx, j, e, parent)
 		if err != nil {
@@ -158,6 +164,20 @@ func (s *shard) merge(ctx context.Context, e *entity) (started bool, err error) 
 		s.ack(ack{e: e, seq: a.Seq, err: err})
 	})
 	return err == nil, err
+}
+
+// forgotten reports whether what j is about was erased: no entity is made of it
+// again. Only one that there is not has to be asked about.
+func (s *shard) forgotten(ctx context.Context, j job, e *entity) (bool, error) {
+	if e.state.Version > 0 || !j.seen.Via.Shows() {
+		return false, nil
+	}
+	r := erase.Record{Tenant: j.tenant, Kind: j.kind, System: j.seen.System, External: j.seen.External}
+	if is, err := s.erased.Has(ctx, r); err != nil || is || j.kind == canonical.KindContact || j.seen.Shown.Parent == "" {
+		return is, err
+	}
+	r.Kind, r.External = canonical.KindContact, j.seen.Shown.Parent // what hangs on somebody goes with them
+	return s.erased.Has(ctx, r)
 }
 
 // ack wakes the shard; it may be called from any goroutine.

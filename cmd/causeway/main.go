@@ -20,10 +20,12 @@ type cli struct {
 	Streams   streamsCmd   `cmd:"" help:"Compare or apply the streams, consumers and buckets."`
 	Status    statusCmd    `cmd:"" help:"Show what the streams hold and how far each consumer has come."`
 	Contact   contactCmd   `cmd:"" help:"Look at one contact, or what hangs on it: as it is, as it was, and where its values are from."`
+	Snapshot  snapshotCmd  `cmd:"" help:"Print the state of every record, and then what changes, for a service that starts late or has lost its state."`
 	Trace     traceCmd     `cmd:"" help:"Show what followed from a webhook, or all that happened to a record, with times."`
 	Console   consoleCmd   `cmd:"" help:"Serve the web page for the people who run it."`
 	Conflicts conflictsCmd `cmd:"" help:"List the fields for which two values competed, and the value that lost."`
 	Replay    replayCmd    `cmd:"" help:"Read again what was seen, or look again at what is true."`
+	Erase     eraseCmd     `cmd:"" help:"Forget a person who asks for it: everything about them in every stream and bucket, for good."`
 	Merges    mergesCmd    `cmd:"" help:"List the contacts that turned out to be others."`
 	Unmerge   unmergeCmd   `cmd:"" help:"Take apart two contacts that were merged."`
 	Dead      deadCmd      `cmd:"" help:"Look at the work that needs a person."`

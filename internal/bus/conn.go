@@ -334,6 +334,18 @@ func (c *Conn) Purge(ctx context.Context, stream, subject string, below uint64) 
 	return nil
 }
 
+// Remove takes one message off a stream and overwrites it where it was stored.
+func (c *Conn) Remove(ctx context.Context, stream string, seq uint64) error {
+	s, err := c.stream(ctx, stream)
+	if err == nil {
+		err = s.SecureDeleteMsg(ctx, seq)
+	}
+	if err != nil && !errors.Is(err, jetstream.ErrMsgNotFound) {
+		return fmt.Errorf("remove message %d of %s: %w", seq, stream, err)
+	}
+	return nil
+}
+
 // Passed implements [Reader].
 func (c *Conn) Passed(ctx context.Context, spec streams.Consumer, seq uint64) (bool, error) {
 	consumer, err := c.js.Consumer(ctx, spec.Stream, spec.Durable)

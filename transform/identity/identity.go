@@ -263,6 +263,10 @@ func (v *Resolver) find(ctx context.Context, r Record) (id, other canonical.Cano
 		who := holder
 		if ok {
 			who = state.ID()
+		} else if gone, err := v.erased(ctx, key.name, holder); err != nil {
+			return "", "", err
+		} else if gone {
+			continue
 		}
 		x, was := v.linked.Get(string(r.System) + "." + string(who))
 		if gone, known := state.Record(r.System, x); known && gone.Gone {
@@ -358,13 +362,27 @@ func (v *Resolver) hold(ctx context.Context, r Record, key identityKey, id canon
 		return holder, err
 	}
 	state, ok, err := v.entity(ctx, r, holder)
-	if now, _ := v.follow(id); err != nil || !ok || state.ID() == now {
+	if err == nil && !ok {
+		if gone, err := v.erased(ctx, key.name, holder); err != nil || !gone {
+			return holder, err
+		}
+		return v.claim(ctx, key.name, id)
+	}
+	if now, _ := v.follow(id); err != nil || state.ID() == now {
 		return holder, err
 	}
 	if key.holds(state) {
 		return holder, nil
 	}
 	return "", v.move(ctx, key.name, id)
+}
+
+// erased reports whether the claim of an entity that isn't there is only
+// remembered: it has gone with the entity. Else that is on its way.
+func (v *Resolver) erased(ctx context.Context, name string, holder canonical.CanonicalID) (bool, error) {
+	v.cache.Remove(name)
+	now, err := v.get(ctx, name)
+	return now != holder, err
 }
 
 // move takes a claim from one who doesn't hold it rightly any more.

@@ -155,6 +155,7 @@ func TestFold(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
+	bustest.Until(t, func() bool { return len(contacts(t, again.Conn)) == len(all) }) // a consumer that was just made may seem to have nothing
 	again.settled()
 	if d := cmp.Diff(all, contacts(t, again.Conn), cmpopts.IgnoreFields(canonical.Event{}, "Version")); d != "" {
 		t.Errorf("a replay comes to something else:\n%s", d)

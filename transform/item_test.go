@@ -24,6 +24,7 @@ type house struct {
 	t *testing.T
 	*bus.Conn
 	minutes int
+	stop    func()
 }
 
 func newHouse(t *testing.T) *house {
@@ -35,11 +36,16 @@ func newHouse(t *testing.T) *house {
 			}
 		}
 	})
-	bustest.Go(t, func(ctx context.Context) error {
+	h.start()
+	return h
+}
+
+func (h *house) start() {
+	h.t.Helper()
+	h.stop = bustest.Go(h.t, func(ctx context.Context) error {
 		return transform.Run(ctx, transform.Config{Bus: h, Logger: zerolog.Nop(),
 			Tenants: map[canonical.Tenant]transform.Policy{guild: {Lens: mapping.Association("US")}}})
 	})
-	return h
 }
 
 // see publishes an observation, a minute after the one before.
@@ -106,8 +112,14 @@ func TestATaskWaitsForItsContact(t *testing.T) {
 }
 
 // TestWhatIsBeingMadeIsPutOff sees a record that we are making before its
-// writeback, beside one that somebody made that says the same.
+// writeback, beside one that somebody made that says the same. The transform
+// may be another one by then.
 func TestWhatIsBeingMadeIsPutOff(t *testing.T) {
+	t.Run("by the same transform", func(t *testing.T) { putOff(t, func(*house) {}) })
+	t.Run("by one that was started since", func(t *testing.T) { putOff(t, func(h *house) { h.stop(); h.start() }) })
+}
+
+func putOff(t *testing.T, between func(*house)) {
 	h := newHouse(t)
 	h.contact(canonical.GHL, "c1", "ada@example.org")
 	h.contact(canonical.Novi, "m1", "ada@example.org")
@@ -116,6 +128,8 @@ func TestWhatIsBeingMadeIsPutOff(t *testing.T) {
 	bustest.Until(t, func() bool { return h.tasks()[id].Version > 0 })
 	h.see(observation.Observation{System: canonical.Novi, Kind: canonical.KindTask, ExternalID: canonical.ExternalID(id), Via: observation.Intent, Entity: id,
 		Creates: true, Parent: "m1", Wrote: map[string]string{"title": "Call"}})
+	bustest.Until(t, func() bool { return h.tasks()[id].Sync.Writing[canonical.Novi].Creates })
+	between(h)
 	h.see(task(canonical.Novi, "a2", "m1", "Call")) // somebody's own
 	h.see(task(canonical.Novi, "a1", "m1", "Call")) // ours
 	made := task(canonical.Novi, "a1", "m1", "Call")
@@ -125,7 +139,7 @@ func TestWhatIsBeingMadeIsPutOff(t *testing.T) {
 	bustest.Until(t, func() bool { return h.tasks()[other].Version > 0 })
 	bustest.Settled(t, h.Conn, streams.RAW, streams.Transform().Durable)
 	all := h.tasks()
-	if links := all[id].Links[canonical.Novi]; len(all) != 2 || len(links) != 1 || links[0] != "a1" {
+	if links := all[id].Links[canonical.Novi]; len(all) != 2 || len(links) != 1 || links[0] != "a1" || all[id].Sync.Writing[canonical.Novi].Creates {
 		t.Errorf("%d tasks; ours is linked to %v", len(all), links)
 	}
 }
@@ -146,5 +160,24 @@ func TestTheSameTaskInBoth(t *testing.T) {
 	})
 	if all := h.tasks(); len(all) != 2 {
 		t.Errorf("%d tasks, want 2: %v", len(all), all)
+	}
+}
+
+// TestWhatWasMadeForALinkedTask: while we made it, somebody's own record was
+// taken for the task's. It becomes a task of its own that says what it says,
+// and isn't emptied.
+func TestWhatWasMadeForALinkedTask(t *testing.T) {
+	h := newHouse(t)
+	h.contact(canonical.GHL, "c1", "ada@example.org")
+	h.contact(canonical.Novi, "m1", "ada@example.org")
+	h.see(task(canonical.GHL, "t1", "c1", "Call"))
+	h.see(task(canonical.Novi, "a1", "m1", "Call"))
+	first, second := canonical.NewID(guild, canonical.KindTask, canonical.GHL, "t1"), canonical.NewID(guild, canonical.KindTask, canonical.Novi, "a2")
+	made := task(canonical.Novi, "a2", "m1", "Call")
+	made.Via, made.Entity, made.Wrote = observation.Writeback, first, map[string]string{"title": "Call"}
+	h.see(made)
+	bustest.Until(t, func() bool { return h.tasks()[second].Version > 0 })
+	if all := h.tasks(); all[second].Task.Title != "Call" || len(all[first].Links[canonical.Novi]) != 1 {
+		t.Errorf("it says %+v, and the other has the records %v", all[second].Task, all[first].Links)
 	}
 }

@@ -216,8 +216,8 @@ func (d *dispatcher) prepare(ctx context.Context, m *bus.Delivery) (job, error) 
 	switch o.Via {
 	case observation.Intent:
 		j.id, j.by = d.resolver.Follow(o.Entity)
-		d.resolver.Creating(o.Tenant, o.Kind, o.System, creates(o), o.Entity)
-		return j, nil
+		j.seen.Shown.Parent = o.Parent
+		return j, d.resolver.Creating(ctx, o.Tenant, o.Kind, o.System, creates(o), o.Entity)
 	case observation.Relink:
 		j.id, j.seen.Shown.Parent = o.Entity, o.Parent
 		j.seen.Contact, err = d.resolver.Now(ctx, o.Tenant, o.Contact)
@@ -235,7 +235,9 @@ func (d *dispatcher) prepare(ctx context.Context, m *bus.Delivery) (job, error) 
 		if j.seen.Again {
 			break // another may be under way by now
 		}
-		d.resolver.Creating(o.Tenant, o.Kind, o.System, "", o.Entity)
+		if err := d.resolver.Creating(ctx, o.Tenant, o.Kind, o.System, "", o.Entity); err != nil {
+			return job{}, err
+		}
 	}
 	if !o.Absent {
 		if j.seen.Shown, err = policy.Lens.Show(o); err != nil {
@@ -312,7 +314,12 @@ func (d *dispatcher) prepareItem(ctx context.Context, j job, r identity.Record, 
 	if errors.Is(err, identity.ErrAmbiguous) {
 		return job{}, yours(envelope.Data, err)
 	}
-	if j.id = whose.ID; err != nil || j.id == "" || parent == "" {
+	if j.id = whose.ID; r.Entity != j.id {
+		// It was made for an entity that has got another record there meanwhile,
+		// and is one of its own. What it shows was not in the merge yet.
+		j.seen.Wrote = nil
+	}
+	if err != nil || j.id == "" || parent == "" {
 		return j, err
 	}
 	if err := d.resolver.Hang(ctx, r.Tenant, r.System, parent, r.Kind, j.id); err != nil {

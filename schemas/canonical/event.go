@@ -296,6 +296,10 @@ type Left struct {
 type Writing struct {
 	Seq    uint64            `json:"q"`                // of the intent that said so
 	Fields map[string]string `json:"fields,omitempty"` // tags as in TagField
+	// Creates says that it is a record that is being made, of an item under
+	// Parent.
+	Creates bool       `json:"c,omitempty"`
+	Parent  ExternalID `json:"p,omitempty"`
 }
 
 // TagField names a tag among the fields of a Writing: its value is "true" if

@@ -65,8 +65,9 @@ func (v *Resolver) Children(ctx context.Context, tenant canonical.Tenant, system
 
 // Creating notes that a record of entity is about to be made under parent, or,
 // if parent is "", that it has been made, or won't be. Until then a record
-// that appears there may be that one; see [Resolver.Expecting].
-func (v *Resolver) Creating(tenant canonical.Tenant, kind canonical.Kind, system canonical.System, parent canonical.ExternalID, entity canonical.CanonicalID) {
+// that appears there may be that one; see [Resolver.Expecting]. What is about
+// to be made hangs there from then on, so that other instances find it.
+func (v *Resolver) Creating(ctx context.Context, tenant canonical.Tenant, kind canonical.Kind, system canonical.System, parent canonical.ExternalID, entity canonical.CanonicalID) error {
 	who := string(system) + "." + string(entity)
 	if at, ok := v.creatingAt[who]; ok {
 		delete(v.creating[at], entity)
@@ -76,7 +77,7 @@ func (v *Resolver) Creating(tenant canonical.Tenant, kind canonical.Kind, system
 		delete(v.creatingAt, who)
 	}
 	if parent == "" {
-		return
+		return nil
 	}
 	at := creatingKey(tenant, kind, system, parent)
 	if v.creating[at] == nil {
@@ -84,6 +85,7 @@ func (v *Resolver) Creating(tenant canonical.Tenant, kind canonical.Kind, system
 	}
 	v.creating[at][entity] = true
 	v.creatingAt[who] = at
+	return v.Hang(ctx, tenant, system, parent, kind, entity)
 }
 
 func creatingKey(tenant canonical.Tenant, kind canonical.Kind, system canonical.System, parent canonical.ExternalID) string {
@@ -91,13 +93,37 @@ func creatingKey(tenant canonical.Tenant, kind canonical.Kind, system canonical.
 }
 
 // Expecting reports whether r is linked to nobody while a record like it is
-// being made by us: whose it is will be known when that is done.
+// being made by us: whose it is will be known when that is done. What this
+// instance hasn't heard of, because it was started since or another heard it,
+// is in the states of what hangs on the record's parent.
 func (v *Resolver) Expecting(ctx context.Context, r Record) (bool, error) {
-	if r.Entity != "" || r.Absent || len(v.creating[creatingKey(r.Tenant, r.Kind, r.System, r.Shown.Parent)]) == 0 {
+	parent := r.Shown.Parent
+	if r.Entity != "" || r.Absent || parent == "" {
 		return false, nil
 	}
-	id, err := v.get(ctx, streams.LinkKey(r.Tenant, r.Kind, r.System, r.External))
-	return id == "" && err == nil, err
+	if id, err := v.get(ctx, streams.LinkKey(r.Tenant, r.Kind, r.System, r.External)); err != nil || id != "" {
+		return false, err
+	}
+	if len(v.creating[creatingKey(r.Tenant, r.Kind, r.System, parent)]) > 0 {
+		return true, nil
+	}
+	children, err := v.Children(ctx, r.Tenant, r.System, parent)
+	if err != nil {
+		return false, err
+	}
+	for id, kind := range children {
+		if kind != r.Kind || v.linked.Contains(string(r.System)+"."+string(id)) {
+			continue // of another kind, or made already
+		}
+		state, ok, err := v.entities(ctx, r.Tenant, kind, id)
+		if err != nil {
+			return false, err
+		}
+		if w := state.Sync.Writing[r.System]; ok && w.Creates && w.Parent == parent && len(state.Links[r.System]) == 0 {
+			return true, nil
+		}
+	}
+	return false, nil
 }
 
 // itemKeys is what an item is known by that both systems had before we came:

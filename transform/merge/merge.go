@@ -222,7 +222,11 @@ func (m *merger) intent() (canonical.Event, Outcome) {
 	if off.intents || m.old.Version == 0 || m.seen.At.Seq <= was.Seq || len(was.Fields)+len(m.seen.Wrote) == 0 || m.other && !m.known {
 		return m.old, Outcome{}
 	}
-	m.setWriting(canonical.Writing{Seq: m.seen.At.Seq, Fields: maps.Clone(m.seen.Wrote)})
+	w := canonical.Writing{Seq: m.seen.At.Seq, Fields: maps.Clone(m.seen.Wrote), Creates: m.seen.Creates}
+	if w.Creates {
+		w.Parent = m.seen.Shown.Parent
+	}
+	m.setWriting(w)
 	m.next.Changes = nil
 	if m.other {
 		m.setBase(m.newBase)
@@ -243,7 +247,7 @@ func (m *merger) settle() {
 		wrote, ok := m.seen.Wrote[f]
 		return covered && ok && wrote == v
 	})
-	if len(left) < len(writing.Fields) {
+	if len(left) < len(writing.Fields) || writing.Creates {
 		m.setWriting(canonical.Writing{Seq: writing.Seq, Fields: left})
 		m.dirty = true
 	}

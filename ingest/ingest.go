@@ -175,10 +175,10 @@ func Run(ctx context.Context, cfg Config) error {
 			r := ghl.NewReader(t.GHL)
 			fetchers[canonical.GHL] = r
 			walk(canonical.GHL, r, t.PollGHL, ghlOverlap)
-			sweep(canonical.GHL, "task-open", r.Tasks(false), t.SweepGHL, t.PollGHL, 0)
-			sweep(canonical.GHL, "task-completed", r.Tasks(true), t.SweepAllGHL, t.PollGHL, 0)
-			sweep(canonical.GHL, "note", r.Notes(), t.SweepGHL, t.PollGHL, notePages)
-			sweep(canonical.GHL, "appointment", r.Appointments(), t.SweepAllGHL, t.PollGHL, notePages)
+			sweep(canonical.GHL, streams.SweepTasks, r.Tasks(false), t.SweepGHL, t.PollGHL, 0)
+			sweep(canonical.GHL, streams.SweepDoneTasks, r.Tasks(true), t.SweepAllGHL, t.PollGHL, 0)
+			sweep(canonical.GHL, streams.SweepNotes, r.Notes(), t.SweepGHL, t.PollGHL, notePages)
+			sweep(canonical.GHL, streams.SweepAppointments, r.Appointments(), t.SweepAllGHL, t.PollGHL, notePages)
 			slow := r.In(reconcileLane)
 			reconcile(canonical.GHL, slow, t.ReconcileGHL, slow.Tasks(false), slow.Tasks(true), slow.Notes(), slow.Appointments())
 		}
@@ -186,8 +186,8 @@ func Run(ctx context.Context, cfg Config) error {
 			r := novi.NewReader(t.Novi, cfg.Clock)
 			fetchers[canonical.Novi] = r
 			walk(canonical.Novi, r, t.PollNovi, noviOverlap)
-			sweep(canonical.Novi, "activity-window", r.Activities(true), t.SweepNovi, t.PollNovi, 0)
-			sweep(canonical.Novi, "activity", r.Activities(false), t.SweepAllNovi, t.PollNovi, 0)
+			sweep(canonical.Novi, streams.SweepActivityWindow, r.Activities(true), t.SweepNovi, t.PollNovi, 0)
+			sweep(canonical.Novi, streams.SweepActivities, r.Activities(false), t.SweepAllNovi, t.PollNovi, 0)
 			if t.Lens != nil {
 				g.Go(func() error {
 					return poll.RunGroups(ctx, poll.GroupConfig{Bus: cfg.Bus, Clock: cfg.Clock, Logger: cfg.Logger, System: canonical.Novi, Tenant: t.Name,

@@ -112,3 +112,69 @@ func TestNothingIsWrittenBeforeTheBackfill(t *testing.T) {
 	})
 	bustest.Until(t, func() bool { return len(sim.Dump()) == 1 })
 }
+
+// TestNoTaskIsWrittenBeforeAllWereRead: one that both databases have would be
+// made a second time. The contacts don't wait for that.
+func TestNoTaskIsWrittenBeforeAllWereRead(t *testing.T) {
+	c := bustest.Start(t)
+	sim, err := novisim.New(novisim.Config{Keys: []string{"k"}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	site := httptest.NewServer(sim.Handler())
+	t.Cleanup(site.Close)
+	client := noviapi.New(noviapi.Config{BaseURL: site.URL, HTTP: http.DefaultClient, Clock: clock.System{},
+		Key: func(context.Context) (string, error) { return "k", nil }})
+	always, err := mapping.NewCondition("always")
+	if err != nil {
+		t.Fatal(err)
+	}
+	publish := func(e canonical.Event) {
+		t.Helper()
+		data, err := json.Marshal(e)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := c.Publish(t.Context(), bus.Message{Subject: streams.Canonical(e.Kind(), "a", e.ID(), canonical.OpCreated), Data: data}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	person := canonical.NewEvent(canonical.KindContact, canonical.NewID("a", canonical.KindContact, canonical.GHL, "x"))
+	task := canonical.NewEvent(canonical.KindTask, canonical.NewID("a", canonical.KindTask, canonical.GHL, "t"))
+	task.Version, task.Task.Title, task.Task.ContactID = 1, "Call", person.ID()
+	publish(task)
+	person.Version, person.Contact.FirstName = 1, "Ada"
+	publish(person)
+	if err := c.EnsureConsumer(t.Context(), streams.Transform()); err != nil {
+		t.Fatal(err)
+	}
+	cursors, err := c.Bucket(t.Context(), streams.CURSORS)
+	if err != nil {
+		t.Fatal(err)
+	}
+	read := func(sweep string) {
+		t.Helper()
+		if _, err := cursors.Put(t.Context(), streams.SweepKey(canonical.Novi, "a", sweep), []byte(`{"backfilled":true}`)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	read(string(canonical.KindContact))
+	clk := asking{waits: make(chan struct{})}
+	bustest.Go(t, func(ctx context.Context) error {
+		return sink.Run(ctx, sink.Config{Bus: c, Clock: clk, Rand: rand.NewPCG(1, 1), Logger: zerolog.Nop(),
+			Tenants: []sink.Tenant{{Name: "a", Lens: mapping.Association("US"), Novi: client, CreateNovi: always, Backfill: true, SweptNovi: true}}})
+	})
+	bustest.Until(t, func() bool { return len(sim.Dump()) == 1 })
+	person.Version, person.Links = 2, map[canonical.System][]canonical.ExternalID{canonical.Novi: {canonical.ExternalID(sim.Dump()[0].UniqueID)}}
+	publish(person)
+	task.Version = 2
+	publish(task)
+	for range 5 { // whole rounds of asking
+		<-clk.waits
+	}
+	if n := len(sim.Activities()); n > 0 {
+		t.Errorf("%d activities before all were read", n)
+	}
+	read(streams.SweepActivities)
+	bustest.Until(t, func() bool { return len(sim.Activities()) == 1 })
+}

@@ -38,8 +38,12 @@ func FromFile(file *config.File, b bus.Bus, instance string, clk clock.Clock, ra
 		if tenant.Novi, err = maker.Novi(t); err != nil {
 			return Config{}, err
 		}
+		if t.GHL != nil {
+			tenant.SweptGHL = *t.GHL.Sweep > 0 && *t.GHL.SweepAll > 0
+		}
 		if t.Novi != nil {
 			tenant.Protect = t.Novi.Protect
+			tenant.SweptNovi = t.Novi.HasActivities() && *t.Novi.SweepAll > 0
 		}
 		tenant.Policy = t.Policy()
 		tenant.CreateGHL, tenant.CreateNovi = t.Policy().CreateGHL, t.Policy().CreateNovi

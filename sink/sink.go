@@ -57,6 +57,10 @@ type Tenant struct {
 	// Backfill says that ingest reads each system whole at first. Nothing is
 	// written to a system before: what is not known yet would be made twice.
 	Backfill bool
+	// SweptGHL and SweptNovi say that ingest sweeps through all tasks and notes,
+	// or activities, of the system. With Backfill none is written there before
+	// each was seen once.
+	SweptGHL, SweptNovi bool
 	// Policy says which flows are switched off and what a delete does; nil
 	// means the defaults.
 	Policy *mapping.Policy
@@ -95,7 +99,11 @@ func Run(ctx context.Context, cfg Config) error {
 			}
 		}
 		g.Go(func() error { return gate.Watch(ctx) })
-		start := func(system canonical.System, d apply.Destination, create mapping.Condition) {
+		start := func(system canonical.System, d apply.Destination, create mapping.Condition, swept bool) {
+			var items early
+			if t.Backfill && swept {
+				items = newEarly(system)
+			}
 			ready := func(ctx context.Context) error {
 				if system == canonical.GHL {
 					if err := t.GHL.Ready(ctx); err != nil {
@@ -107,22 +115,23 @@ func Run(ctx context.Context, cfg Config) error {
 				}
 				return nil
 			}
-			c := apply.New(apply.Config{Ready: ready, Hold: cfg.Circuits.Of(system, t.Name).Holds,
+			c := apply.New(apply.Config{Ready: ready, Hold: cfg.Circuits.Of(system, t.Name).Holds, Early: items.is,
 				Bus: cfg.Bus, Clock: cfg.Clock, Rand: rand.New(rand.NewPCG(cfg.Rand.Uint64(), cfg.Rand.Uint64())), Logger: cfg.Logger,
 				System: system, Tenant: t.Name, Lens: t.Lens, Destination: d, Create: create, Policy: t.Policy, Gate: gate, Workers: t.Workers,
 				Restored: func() { put.restored.WithLabelValues(string(system), string(t.Name)).Inc() },
 			})
+			g.Go(func() error { items.watch(ctx, cfg, system, t.Name); return nil })
 			g.Go(func() error { return c.Run(ctx) })
 		}
 		if t.GHL != nil {
-			start(canonical.GHL, ghl.New(t.GHL, t.Lens, cfg.Clock), t.CreateGHL)
+			start(canonical.GHL, ghl.New(t.GHL, t.Lens, cfg.Clock), t.CreateGHL, t.SweptGHL)
 		}
 		if t.Novi != nil {
 			d := novi.New(t.Novi, t.Lens, t.Protect...)
 			d.Replaced = func(kind canonical.Kind, began time.Time) {
 				put.window.WithLabelValues(string(canonical.Novi), string(t.Name), string(kind)).Observe(cfg.Clock.Now().Sub(began).Seconds())
 			}
-			start(canonical.Novi, d, t.CreateNovi)
+			start(canonical.Novi, d, t.CreateNovi, t.SweptNovi)
 		}
 	}
 	return g.Wait()

@@ -145,7 +145,39 @@ func (w Walk) Left() time.Duration {
 
 // WalkKey returns the key in CURSORS of a tenant's walk through a system.
 func WalkKey(system canonical.System, tenant canonical.Tenant, kind canonical.Kind) string {
-	return string(tenant) + "." + string(system) + "." + string(kind)
+	return SweepKey(system, tenant, string(kind))
+}
+
+// The sweeps through a system's items. Those of the done tasks and of all
+// activities come round less often.
+const (
+	SweepTasks          = "task-open"
+	SweepDoneTasks      = "task-completed"
+	SweepNotes          = "note"
+	SweepAppointments   = "appointment"
+	SweepActivityWindow = "activity-window"
+	SweepActivities     = "activity"
+)
+
+// SweepsOf returns the sweeps that together show all of a system's items of a
+// kind.
+func SweepsOf(system canonical.System, kind canonical.Kind) []string {
+	switch {
+	case system == canonical.Novi:
+		return []string{SweepActivities}
+	case kind == canonical.KindTask:
+		return []string{SweepTasks, SweepDoneTasks}
+	case kind == canonical.KindNote:
+		return []string{SweepNotes}
+	}
+	return []string{SweepAppointments}
+}
+
+// SweepKey returns the key in CURSORS of a tenant's sweep through a system,
+// which holds a [Walk]: Backfilled says that it has gone through everything
+// once, and Last is the last that it showed of that.
+func SweepKey(system canonical.System, tenant canonical.Tenant, sweep string) string {
+	return string(tenant) + "." + string(system) + "." + sweep
 }
 
 // Tags is the durable consumer that derives tag events from contact events.

@@ -115,7 +115,7 @@ type cursor struct {
 }
 
 func cursorKey(tenant canonical.Tenant, system canonical.System, what string) string {
-	return string(tenant) + "." + string(system) + "." + what
+	return streams.SweepKey(system, tenant, what)
 }
 
 // errLost says that another instance has taken over.

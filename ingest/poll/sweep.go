@@ -51,7 +51,8 @@ type SweepConfig struct {
 	// Every is the interval; 0 means never.
 	Every time.Duration
 	// Pages bounds how many pages are read at a time, so that a sweep takes
-	// several intervals; 0 means that each reads all.
+	// several intervals; 0 means that each reads all. The first one does so too,
+	// because the sink waits for it.
 	Pages int
 }
 
@@ -199,9 +200,9 @@ func (s *sweeper) pass(ctx context.Context) (time.Duration, error) {
 					return 0, err
 				}
 			}
-			s.whole, s.p.Began = false, time.Time{}
+			s.whole, s.p.Began, s.p.Backfilled = false, time.Time{}, true
 			return s.Every, s.keep(ctx, s.Every)
-		case n == s.Pages:
+		case n == s.Pages && s.p.Backfilled:
 			return s.Every, s.keep(ctx, s.Every)
 		}
 		if err := s.keep(ctx, lease); err != nil {
@@ -275,6 +276,9 @@ func (s *sweeper) page(ctx context.Context) error {
 		shown, seq, err := s.row(ctx, o, page.Partial, s.items[key], sum)
 		if err != nil {
 			return err
+		}
+		if !s.p.Backfilled {
+			s.p.Last = max(s.p.Last, seq)
 		}
 		k := known{about: o, sum: sum, sweep: s.sweep}
 		if k.about.Record = nil; shown {

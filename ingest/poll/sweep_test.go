@@ -260,6 +260,13 @@ func TestASweepGoesOnWhereItWas(t *testing.T) {
 	c, s := bustest.Start(t), newShelf(45)
 	cfg := sweeps(c, s)
 	cfg.Pages, cfg.Every = 2, time.Hour
+	cursors, err := c.Bucket(t.Context(), streams.CURSORS)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := cursors.Create(t.Context(), streams.SweepKey(cfg.System, cfg.Tenant, cfg.Name), []byte(`{"backfilled":true}`)); err != nil {
+		t.Fatal(err)
+	}
 	stop := goSweep(t, cfg)
 	bustest.Until(t, func() bool { return count(t, c)["poll"] == 20 })
 	stop()
@@ -275,6 +282,27 @@ func TestASweepGoesOnWhereItWas(t *testing.T) {
 	s.more(t, 1)
 	if got := count(t, c); got["poll"] != 46 {
 		t.Errorf("a new instance published what RAW has: %v", got)
+	}
+}
+
+// TestTheFirstSweepReadsOn, and says when it is through, and what it showed.
+func TestTheFirstSweepReadsOn(t *testing.T) {
+	c, s := bustest.Start(t), newShelf(45)
+	cfg := sweeps(c, s)
+	cfg.Pages, cfg.Every = 2, time.Hour
+	goSweep(t, cfg)
+	cursors, err := c.Bucket(t.Context(), streams.CURSORS)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var walk streams.Walk
+	bustest.Until(t, func() bool {
+		value, _, err := cursors.Get(t.Context(), streams.SweepKey(cfg.System, cfg.Tenant, cfg.Name))
+		return err == nil && json.Unmarshal(value, &walk) == nil && walk.Backfilled
+	})
+	all := bustest.All(t, c, streams.RAW)
+	if last := all[len(all)-1].Seq; len(all) != 45 || walk.Last != last {
+		t.Errorf("%d of 45 were seen, the last as %d; it says %d", len(all), last, walk.Last)
 	}
 }
 

@@ -1,15 +1,24 @@
 package e2e_test
 
 import (
+	"context"
 	"fmt"
 	"maps"
+	"net/http"
+	"os"
+	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
 	"time"
 
+	"github.com/causeway-sync/causeway/internal/budget"
 	"github.com/causeway-sync/causeway/internal/bus"
+	"github.com/causeway-sync/causeway/internal/bustest"
+	"github.com/causeway-sync/causeway/internal/clock"
 	"github.com/causeway-sync/causeway/internal/dev"
+	"github.com/causeway-sync/causeway/internal/ghlapi"
+	"github.com/causeway-sync/causeway/internal/ghlsim"
 	"github.com/causeway-sync/causeway/internal/mapping"
 	"github.com/causeway-sync/causeway/internal/novisim"
 	"github.com/causeway-sync/causeway/schemas/canonical"
@@ -17,10 +26,11 @@ import (
 )
 
 // TestFirstLink brings two databases together that were never kept the same:
-// 500 people in each, 300 of them in both.
+// 500 people in each, 300 of them in both, some with tasks and notes, of which
+// again some are in both.
 func TestFirstLink(t *testing.T) {
 	const each, same = 500, 300
-	w := world(t, dev.Options{PollGHL: time.Second, PollNovi: time.Second})
+	w := world(t, dev.Options{PollGHL: time.Second, PollNovi: time.Second, NoWebhooks: true}) // what is old sends none
 	pairs, err := dev.NewPeople(w, w.Seed).Overlap(each, same)
 	if err != nil {
 		t.Fatal(err)
@@ -33,6 +43,8 @@ func TestFirstLink(t *testing.T) {
 		}
 		return shown
 	}
+	said := theirItems(t, w, pairs)
+	indexed(t, w)
 	type look struct{ ghl, novi map[string]string }
 	before := make([]look, len(pairs))
 	for i, p := range pairs {
@@ -101,9 +113,22 @@ func TestFirstLink(t *testing.T) {
 		}
 	}
 
+	for system, shown := range map[canonical.System]map[string]int{canonical.GHL: ghlItems(w), canonical.Novi: noviItems(w)} {
+		for text := range said {
+			if shown[text] != 1 {
+				t.Errorf("%s has %q %d times", system, text, shown[text])
+			}
+		}
+		for text := range shown {
+			if !said[text] {
+				t.Errorf("%s has %q, which nobody said", system, text)
+			}
+		}
+	}
+
 	t.Run("verify agrees", func(t *testing.T) {
 		code, out, errs := program(t, nil, "causeway", "verify", "--converged", "--config", w.ConfigPath, "--settle", "3s")
-		want := fmt.Sprintf("%s: %d contacts, %d records in ghl, %d records in novi, no difference\n", dev.Tenant, len(pairs), len(pairs), len(pairs))
+		want := fmt.Sprintf("%s: %d contacts, %d records in ghl, %d records in novi, %d items in ghl, %d items in novi, no difference\n", dev.Tenant, len(pairs), len(pairs), len(pairs), len(said), len(said))
 		if code != 0 || out != want {
 			t.Errorf("got %d %q %q, want %q", code, out, errs, want)
 		}
@@ -120,6 +145,94 @@ func TestFirstLink(t *testing.T) {
 			t.Errorf("got %d %q", code, out)
 		}
 	})
+}
+
+// theirItems gives some people a task and a note: every fourth pair the same
+// ones on both sides, others one on one side. It returns what they say.
+func theirItems(t *testing.T, w *dev.World, pairs []dev.Pair) map[string]bool {
+	t.Helper()
+	said := map[string]bool{}
+	edit := func(_ string, err error) {
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	for i, p := range pairs {
+		due := fmt.Sprintf("2027-03-01T09:%02d:00Z", i%60)
+		task, note := fmt.Sprintf("Call back %d", i), fmt.Sprintf("She said %d.", i)
+		if p.GHL != "" && i%4 < 2 {
+			edit(w.GHL.EditItem(ghlsim.ItemEdit{Op: ghlsim.OpCreate, Kind: "task", LocationID: dev.Location, ContactID: p.GHL, Fields: map[string]any{"title": task, "dueDate": due, "completed": false}}))
+			said[task+" "+due] = true
+		}
+		if p.GHL != "" && i%4 == 0 {
+			edit(w.GHL.EditItem(ghlsim.ItemEdit{Op: ghlsim.OpCreate, Kind: "note", LocationID: dev.Location, ContactID: p.GHL, Fields: map[string]any{"body": note}}))
+			said[note] = true
+		}
+		if p.Novi != "" && i%4 == 0 {
+			edit(w.Novi.EditItem(novisim.ItemEdit{Op: novisim.OpCreate, MemberID: p.Novi, Fields: map[string]any{"ActivityType": "Task", "Subject": task, "Date": due}}))
+			said[task+" "+due] = true
+		}
+		if p.Novi != "" && i%2 == 0 {
+			edit(w.Novi.EditItem(novisim.ItemEdit{Op: novisim.OpCreate, MemberID: p.Novi, Fields: map[string]any{"ActivityType": "Note", "Notes": "<p>" + note + "</p>"}}))
+			said[note] = true
+		}
+	}
+	return said
+}
+
+// indexed waits until GHL's search, which is behind, shows every task, as it
+// does in a database that isn't new.
+func indexed(t *testing.T, w *dev.World) {
+	t.Helper()
+	token, err := os.ReadFile(filepath.Join(w.Dir, "secrets", "ghl-token"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	client := ghlapi.New(ghlapi.Config{BaseURL: w.GHLURL, HTTP: http.DefaultClient, Clock: clock.System{}, LocationID: dev.Location,
+		Token: func(context.Context) (string, error) { return strings.TrimSpace(string(token)), nil }})
+	last := len(w.GHL.Items(dev.Location, "task")) - 1
+	bustest.Until(t, func() bool {
+		found, err := client.SearchTasks(t.Context(), budget.Poll, ghlapi.TaskSearch{Limit: 1, Skip: last})
+		if err != nil {
+			t.Fatal(err)
+		}
+		return len(found) == 1
+	})
+}
+
+// ghlItems and noviItems return what tasks and notes say, and how often: a
+// task its title and when it is due.
+func ghlItems(w *dev.World) map[string]int {
+	out := map[string]int{}
+	for _, i := range w.GHL.Items(dev.Location, "task") {
+		out[fmt.Sprint(i.Fields["title"])+" "+instant(i.Fields["dueDate"])]++
+	}
+	for _, i := range w.GHL.Items(dev.Location, "note") {
+		out[mapping.Reads(fmt.Sprint(i.Fields["body"]))]++
+	}
+	return out
+}
+
+func noviItems(w *dev.World) map[string]int {
+	out := map[string]int{}
+	for _, a := range w.Novi.Activities() {
+		if a.Fields["ActivityType"] == "Note" {
+			out[mapping.Reads(fmt.Sprint(a.Fields["Notes"]))]++
+		} else {
+			out[fmt.Sprint(a.Fields["Subject"])+" "+instant(a.Fields["Date"])]++
+		}
+	}
+	return out
+}
+
+// instant is a time as either system shows it, in UTC.
+func instant(v any) string {
+	for _, form := range []string{time.RFC3339Nano, "2006-01-02T15:04:05.999999999"} {
+		if at, err := time.Parse(form, fmt.Sprint(v)); err == nil {
+			return at.UTC().Format(time.RFC3339)
+		}
+	}
+	return fmt.Sprint(v)
 }
 
 // worse says which fields had a value before, on either side, and show none

@@ -105,6 +105,8 @@ type Config struct {
 	// Hold, if set, says that the system can't be called now: then no work is
 	// begun.
 	Hold func() bool
+	// Early, if set, says that no record of kind is to be written yet.
+	Early func(kind canonical.Kind) bool
 	// Policy says which flows are switched off and what a delete does; nil
 	// means the defaults.
 	Policy *mapping.Policy
@@ -170,8 +172,8 @@ func (c *Controller) Run(ctx context.Context) error {
 	}
 	sub := bus.Subscription{Stream: consumer.Stream, Durable: consumer.Durable, Group: streams.PinnedGroup, Stage: "sink-" + string(c.cfg.System), MaxDeliveries: 20,
 		Urgent: urgent, Filters: consumer.Filters}
-	if c.cfg.Hold != nil {
-		sub.Hold = func(bus.Stored) bool { return c.cfg.Hold() }
+	sub.Hold = func(m bus.Stored) bool {
+		return c.cfg.Hold != nil && c.cfg.Hold() || c.cfg.Early != nil && c.cfg.Early(kindOf(m))
 	}
 	return bus.Coalesce(ctx, c.cfg.Bus, c.cfg.Clock, sub, c.cfg.Workers, func(m bus.Stored) string {
 		p, err := streams.Parse(m.Subject)
@@ -180,6 +182,12 @@ func (c *Controller) Run(ctx context.Context) error {
 		}
 		return p.ID
 	}, c.handle)
+}
+
+// kindOf returns the kind of an event, "" if its subject is none of ours.
+func kindOf(m bus.Stored) canonical.Kind {
+	p, _ := streams.Parse(m.Subject) // handle sees to what can't be read
+	return p.Kind
 }
 
 // urgent reports whether an event follows from what somebody has just changed,

@@ -230,12 +230,14 @@ func (s *sweeper) recall(ctx context.Context) error {
 				continue
 			}
 			about := observation.Observation{System: s.System, Tenant: s.Tenant, Kind: kind, ExternalID: external}
-			last, err := rawlog.Last(ctx, s.Bus, about)
-			if err != nil {
+			last, err := rawlog.Sight(ctx, s.Bus, about)
+			switch {
+			case err != nil:
 				return err
+			case last == nil:
+				continue // it will be seen yet
 			}
-			s.checked[item] = true
-			if last == nil || last.Absent || !s.Sweeper.Covers(*last) {
+			if s.checked[item] = true; last.Absent || !s.Sweeper.Covers(*last) {
 				continue
 			}
 			about.Parent = last.Parent
@@ -360,7 +362,9 @@ func (s *sweeper) missing(ctx context.Context) error {
 		if _, _, err := s.publish(ctx, o, k.shown); err != nil {
 			return err
 		}
-		delete(s.items, key) // what is there and not in this part any more is another part's
+		// What is there and not in this part any more is another part's.
+		delete(s.items, key)
+		delete(s.checked, key)
 	}
 	return nil
 }

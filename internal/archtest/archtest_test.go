@@ -55,7 +55,7 @@ var may = map[string][]string{
 	"internal/replay":       {"internal/bus", "internal/clock", "streams", "schemas/..."},
 	"internal/erase":        {"internal/bus", "internal/clock", "streams", "schemas/..."},
 	"internal/history":      {"internal/bus", "streams", "schemas/..."},
-	"internal/console":      {"internal/budget", "internal/bus", "internal/circuit", "internal/clock", "internal/config", "internal/dead", "internal/hold", "internal/process", "streams", "schemas/..."},
+	"internal/console":      {"internal/budget", "internal/bus", "internal/circuit", "internal/clock", "internal/config", "internal/dead", "internal/hold", "internal/mapping", "internal/noviapi", "internal/process", "sink/preview", "streams", "schemas/..."},
 
 	"ingest/webhook": {"internal/bus", "internal/clock", "streams", "schemas/..."},
 	"ingest/install": {"internal/apierr", "internal/clock", "internal/ghlapi", "internal/tokens", "schemas/..."},

@@ -44,7 +44,7 @@ func setup(t testing.TB, change ...func(*console.Options)) site {
 // serve starts a console on what the broker has.
 func (s *site) serve(change ...func(*console.Options)) *console.Console {
 	s.t.Helper()
-	o := console.Options{Bus: bustest.Again(s.t, s.conn), Logger: zerolog.Nop(), Every: 50 * time.Millisecond}
+	o := console.Options{Bus: bustest.Again(s.t, s.conn), Logger: zerolog.New(zerolog.NewTestWriter(s.t)).Level(zerolog.ErrorLevel), Every: 50 * time.Millisecond}
 	for _, f := range change {
 		f(&o)
 	}

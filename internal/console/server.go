@@ -16,6 +16,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/causeway-sync/causeway/internal/mapping"
 	"github.com/causeway-sync/causeway/internal/process"
 	"github.com/causeway-sync/causeway/schemas/canonical"
 	"github.com/causeway-sync/causeway/schemas/envelope"
@@ -70,6 +71,14 @@ var functions = template.FuncMap{
 	"query":   url.QueryEscape,
 	"join":    strings.Join,
 	"choices": func(list ...string) []string { return list },
+	"newrow":  func() bindingRow { return bindingRow{Convert: mapping.Text, Authority: mapping.Newest} },
+	"bound": func(r bindingRow, p mappingPage) map[string]any {
+		name := "The new field"
+		if r.Field != "" {
+			name = fieldName(r.Field)
+		}
+		return map[string]any{"Row": r, "Page": p, "Name": name}
+	},
 	"doing": func(key string, open bool, to string) map[string]any {
 		return map[string]any{"Key": key, "Open": open, "To": to}
 	},
@@ -257,6 +266,9 @@ func (c *Console) Handler() http.Handler {
 	get("/reads", c.reads)
 	post("/t/{tenant}/reconcile", "reconcile", c.reconcile)
 	get("/audit", c.audits)
+	get("/t/{tenant}/mapping", c.mapping)
+	mux.HandleFunc("POST /t/{tenant}/mapping/try", func(w http.ResponseWriter, r *http.Request) { c.answer(w, r, c.try) })
+	post("/t/{tenant}/mapping", "save-mapping", c.save)
 	get("/login", c.login)
 	for pattern, h := range map[string]func(http.ResponseWriter, *http.Request) error{"POST /login": c.enter, "POST /logout": c.leave} {
 		mux.HandleFunc(pattern, func(w http.ResponseWriter, r *http.Request) { c.answer(w, r, h) })

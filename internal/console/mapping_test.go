@@ -101,26 +101,31 @@ func set(t *testing.T, f url.Values, field, column, value string) {
 	t.Fatalf("the form has no %q: %v", field, f["field"])
 }
 
+// records publishes what both systems show of ada, whole.
+func (s site) records() {
+	s.t.Helper()
+	for _, o := range []observation.Observation{
+		{System: canonical.GHL, ExternalID: "GhlAda1", Endpoint: observation.GHLContactGet, Names: map[string]string{"cf1": "contact.shirt_size"},
+			Record: []byte(`{"id":"GhlAda1","firstName":"Ada","lastName":"Keller","email":"ada@example.org","phone":"+12025550143","city":"Zermatt","timezone":"UTC","customFields":[{"id":"cf1","value":"XL"}]}`)},
+		{System: canonical.Novi, ExternalID: "novi-ada-1", Endpoint: observation.NoviMemberGet,
+			Record: []byte(`{"CustomerType":"Person","FirstName":"Ada","LastName":"Keller","Email":"ada@example.org","Mobile":"(202) 555-0143","Website":"","JobTitle":"","ParentMemberName":"","UnsubscribeFromEmails":false,"BillingAddress":{"Address1":"","City":"Zermatt"},"Region":"East","CustomFields":{"Shirt size":{"Value":"L"}}}`)},
+	} {
+		o.Tenant, o.Kind, o.Via, o.ReadBegan = guild, canonical.KindContact, observation.Poll, at
+		data, err := o.Encode()
+		if err != nil {
+			s.t.Fatal(err)
+		}
+		if _, err := s.conn.Publish(context.Background(), bus.Message{Subject: streams.Raw(o), Data: data}); err != nil {
+			s.t.Fatal(err)
+		}
+	}
+}
+
 func TestMapping(t *testing.T) {
 	t.Parallel()
 	s, path := configured(t, configuration)
 	id := s.ada()
-	// Their records, whole.
-	see := func(o observation.Observation) {
-		t.Helper()
-		o.Tenant, o.Kind, o.ReadBegan = guild, canonical.KindContact, at
-		data, err := o.Encode()
-		if err != nil {
-			t.Fatal(err)
-		}
-		if _, err := s.conn.Publish(context.Background(), bus.Message{Subject: streams.Raw(o), Data: data}); err != nil {
-			t.Fatal(err)
-		}
-	}
-	see(observation.Observation{System: canonical.GHL, ExternalID: "GhlAda1", Via: observation.Poll, Endpoint: observation.GHLContactGet, Names: map[string]string{"cf1": "contact.shirt_size"},
-		Record: []byte(`{"id":"GhlAda1","firstName":"Ada","phone":"+12025550143","timezone":"UTC","customFields":[{"id":"cf1","value":"XL"}]}`)})
-	see(observation.Observation{System: canonical.Novi, ExternalID: "novi-ada-1", Via: observation.Poll, Endpoint: observation.NoviMemberGet,
-		Record: []byte(`{"CustomerType":"Person","FirstName":"Ada","Mobile":"(202) 555-0143","JobTitle":"","Region":"East","CustomFields":{"Shirt size":{"Value":"L"}}}`)})
+	s.records()
 	page := s.shows("/t/guild/mapping?contact="+string(id), "causeway.yaml", `<option value="timezone">`, `<option value="Region">`, `<option value="custom:Shirt size">`,
 		"(202) 555-0143 → <em>+12025550143</em> → +12025550143", "XL → XL", "L → L")
 	f := form(page)

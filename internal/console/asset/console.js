@@ -9,7 +9,7 @@
 
   const busy = (el) => el === document.activeElement && /^(INPUT|SELECT|TEXTAREA)$/.test(el.tagName);
 
-  // keyed says whether b may take a's place without being another thing.
+  // alike says whether b may take a's place without being another thing.
   const alike = (a, b) => a.nodeType === b.nodeType && a.nodeName === b.nodeName && (a.id || "") === (b.id || "");
 
   function morph(from, to) {
@@ -23,10 +23,15 @@
     let at = from.firstChild;
     for (const want of [...to.childNodes]) {
       if (want.id) {
-        // Something that moved is moved, not made anew.
+        // Something that is further down stays where it is, with its focus, and
+        // what is before it goes.
         let there = at;
         while (there && there.id !== want.id) there = there.nextSibling;
-        if (there && there !== at) from.insertBefore(there, at), at = there;
+        while (there && at !== there) {
+          const next = at.nextSibling;
+          at.remove();
+          at = next;
+        }
       }
       if (at && alike(at, want)) {
         const next = at.nextSibling;

@@ -2,7 +2,7 @@
 STATICCHECK := honnef.co/go/tools/cmd/staticcheck@v0.8.2
 GOVULNCHECK := golang.org/x/vuln/cmd/govulncheck@latest
 
-.PHONY: help build test race lint verify bench bench-hot faults campaign budget-campaign backfill-campaign fuzz vuln
+.PHONY: console help build test race lint verify bench bench-hot faults campaign budget-campaign backfill-campaign fuzz vuln
 
 help: ## show this help
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-17s %s\n", $$1, $$2}'
@@ -49,6 +49,10 @@ budget-campaign: ## six processes at the limits of both simulators, killed and f
 CONTACTS ?= 20000
 backfill-campaign: ## a backfill that uses all calls there are, and live changes meanwhile (CONTACTS=N SEED=N)
 	go test -count=1 -tags campaign -timeout 60m -v -run '^TestBackfillAtTheLimit$$' ./internal/e2e -contacts $(CONTACTS) -seed $(SEED)
+
+SHOTS ?=
+console: ## every page of the console in Chromium, light and dark, checked with axe-core (SHOTS=DIR keeps screenshots)
+	go test -count=1 -v -timeout 20m -run '^(TestInBrowser|TestMany)$$' ./internal/console -axe -screenshots "$(abspath $(SHOTS))"
 
 fuzz: ## fuzz each decoder that faces the outside for 10 s
 	go test -run '^$$' -fuzz FuzzParse -fuzztime 10s ./streams

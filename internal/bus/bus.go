@@ -106,6 +106,9 @@ type Reader interface {
 	// Passed reports whether a durable consumer is done with all messages up
 	// to seq. One that is not there has not begun.
 	Passed(ctx context.Context, c streams.Consumer, seq uint64) (bool, error)
+	// Behind returns how many messages a durable consumer has yet to be done
+	// with; 0 if it is not there.
+	Behind(ctx context.Context, c streams.Consumer) (uint64, error)
 }
 
 // KV is a key-value bucket. Keys are subject tokens joined by dots.

@@ -192,6 +192,9 @@ func (d *Dry) Subjects(context.Context, string, string) (uint64, error) { return
 // Passed implements [bus.Reader].
 func (d *Dry) Passed(context.Context, streams.Consumer, uint64) (bool, error) { return true, nil }
 
+// Behind implements [bus.Reader]: nobody is.
+func (d *Dry) Behind(context.Context, streams.Consumer) (uint64, error) { return 0, nil }
+
 // Tail implements [bus.Consumer]: nothing comes.
 func (d *Dry) Tail(ctx context.Context, _ string, _ []string, _ func(bus.Stored)) { <-ctx.Done() }
 

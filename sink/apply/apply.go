@@ -130,6 +130,7 @@ type Config struct {
 // be.
 type Controller struct {
 	cfg  Config
+	pace *pace
 	mu   sync.Mutex // guards Rand and told
 	told map[string]told
 }
@@ -156,7 +157,7 @@ func New(cfg Config) *Controller {
 	if cfg.Gate == nil {
 		cfg.Gate = hold.New(hold.Config{Bus: cfg.Bus, Clock: cfg.Clock, Logger: cfg.Logger, Tenant: cfg.Tenant, Limit: cfg.Policy.Hold()})
 	}
-	return &Controller{cfg: cfg, told: map[string]told{}}
+	return &Controller{cfg: cfg, pace: &pace{bus: cfg.Bus, clock: cfg.Clock}, told: map[string]told{}}
 }
 
 // Run works until ctx is done, then finishes what it has begun.
@@ -193,16 +194,11 @@ func kindOf(m bus.Stored) canonical.Kind {
 // urgent reports whether an event follows from what somebody has just changed,
 // so that it is written before the rest of a backfill.
 func urgent(m bus.Stored) bool {
-	var e struct {
-		Cause canonical.Cause `json:"cause"`
-	}
-	if json.Unmarshal(m.Data, &e) != nil {
-		return false // the consumer hands it out as well, and sees to it
-	}
-	if e.Cause.Replay {
+	cause := causeOf(m)
+	if cause.Replay {
 		return false
 	}
-	switch observation.Via(e.Cause.Via) {
+	switch observation.Via(cause.Via) { // what can't be read the consumer hands out as well, and sees to it
 	case observation.Fetch, observation.Poll, observation.FromRule:
 		return true
 	}
@@ -227,6 +223,11 @@ func (c *Controller) handle(ctx context.Context, m bus.Stored, count int) error 
 	subject, err := streams.Parse(m.Subject)
 	if err != nil {
 		return bus.Terminate(err)
+	}
+	if bulk(m) {
+		if err := c.pace.wait(ctx); err != nil {
+			return err
+		}
 	}
 	t := &task{Controller: c, kind: subject.Kind, id: canonical.CanonicalID(subject.ID), count: count}
 	if err := t.listen(ctx); err != nil {

@@ -359,6 +359,40 @@ func (c *Conn) Passed(ctx context.Context, spec streams.Consumer, seq uint64) (b
 	return info.AckFloor.Stream >= seq || info.NumPending == 0 && info.NumAckPending == 0 && info.Delivered.Stream >= seq, nil
 }
 
+// LastSequence returns the sequence of the last message that a stream was
+// given, 0 if there never was one, or if there is no such stream.
+func (c *Conn) LastSequence(ctx context.Context, stream string) (uint64, error) {
+	s, err := c.js.Stream(ctx, stream)
+	switch {
+	case errors.Is(err, jetstream.ErrStreamNotFound):
+		return 0, nil
+	case err != nil:
+		return 0, fmt.Errorf("stream %s: %w", stream, err)
+	}
+	return s.CachedInfo().State.LastSeq, nil
+}
+
+// Settled returns the sequence up to which a durable consumer is done with
+// everything that it is to be handed; 0 for one that is not there.
+func (c *Conn) Settled(ctx context.Context, spec streams.Consumer) (uint64, error) {
+	last, err := c.LastSequence(ctx, spec.Stream)
+	if err != nil {
+		return 0, err
+	}
+	consumer, err := c.js.Consumer(ctx, spec.Stream, spec.Durable)
+	switch {
+	case errors.Is(err, jetstream.ErrConsumerNotFound), errors.Is(err, jetstream.ErrStreamNotFound):
+		return 0, nil
+	case err != nil:
+		return 0, fmt.Errorf("consumer %s: %w", spec.Durable, err)
+	}
+	info := consumer.CachedInfo()
+	if info.NumPending == 0 && info.NumAckPending == 0 {
+		return max(last, info.AckFloor.Stream), nil // what came before the consumer was asked is not for it
+	}
+	return info.AckFloor.Stream, nil
+}
+
 // Scan implements [Reader].
 func (c *Conn) Scan(ctx context.Context, stream, filter string, since time.Time, each func(Stored) error) error {
 	cfg := jetstream.OrderedConsumerConfig{FilterSubjects: []string{filter}, DeliverPolicy: jetstream.DeliverAllPolicy}

@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/causeway-sync/causeway/internal/bus"
+	"github.com/causeway-sync/causeway/internal/check"
 	"github.com/causeway-sync/causeway/internal/clock"
 	"github.com/causeway-sync/causeway/internal/hold"
 	"github.com/causeway-sync/causeway/schemas/canonical"
@@ -44,6 +45,10 @@ type Report struct {
 	Limits     int      `json:"limits"` // what the systems' call limits were multiplied by
 	Faults     Faults   `json:"faults,omitempty"`
 	Problems   []string `json:"problems,omitempty"`
+	// Violations are the promises that package check finds broken, and Checked
+	// counts what it has read.
+	Violations []check.Violation `json:"violations,omitempty"`
+	Checked    int               `json:"checked"`
 	// Kinds are what the canonical events say, by kind.
 	Kinds map[canonical.Kind]*KindReport `json:"kinds"`
 }
@@ -64,7 +69,7 @@ type Calls struct {
 
 // Good reports whether nothing is wrong.
 func (r Report) Good() bool {
-	return r.Converged && r.Duplicates == 0 && r.EchoWrites == 0 && r.LostChanges == 0 && r.Dead == 0
+	return r.Converged && r.Duplicates == 0 && r.EchoWrites == 0 && r.LostChanges == 0 && r.Dead == 0 && len(r.Violations) == 0
 }
 
 // idle reports whether there is nothing left to do: every message of every
@@ -149,8 +154,8 @@ func (w *World) apiWrites() int {
 }
 
 // Report judges and counts. before is what apiWrites was when it had become
-// quiet.
-func (w *World) report(ctx context.Context, c *bus.Conn, before int) (Report, error) {
+// quiet, and when that was.
+func (w *World) report(ctx context.Context, c *bus.Conn, before int, quiet time.Time) (Report, error) {
 	reads, err := newReads(ctx, c)
 	if err != nil {
 		return Report{}, err
@@ -180,6 +185,14 @@ func (w *World) report(ctx context.Context, c *bus.Conn, before int) (Report, er
 		case streams.DEAD:
 			r.Dead = s.Messages
 		}
+	}
+	checked, err := w.Check(ctx, c, quiet)
+	if err != nil {
+		return Report{}, err
+	}
+	r.Violations, r.Checked = checked.Violations, checked.Calls
+	for _, n := range checked.Messages {
+		r.Checked += n
 	}
 	holds, err := hold.List(ctx, c)
 	r.Holds = len(holds)
@@ -288,14 +301,14 @@ func (w *World) Run(ctx context.Context, p Play) (Report, error) {
 	if err := w.quiet(ctx, c, w.settle, w.rounds); err != nil {
 		return Report{}, err
 	}
-	writes := w.apiWrites()
+	writes, quiet := w.apiWrites(), time.Now()
 	if err := clock.Sleep(ctx, clock.System{}, watch); err != nil {
 		return Report{}, err
 	}
 	if err := w.Quiet(ctx, c, w.settle); err != nil {
 		return Report{}, err
 	}
-	r, err := w.report(ctx, c, writes)
+	r, err := w.report(ctx, c, writes, quiet)
 	r.Changes, r.Limits, r.Faults, r.Twins, r.DurationMS = p.Changes, p.Limits, w.faults, people.done, time.Since(began).Milliseconds()
 	return r, err
 }

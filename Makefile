@@ -54,6 +54,10 @@ SHOTS ?=
 console: ## every page of the console in Chromium, light and dark, checked with axe-core (SHOTS=DIR keeps screenshots)
 	go test -count=1 -v -timeout 20m -run '^(TestInBrowser|TestMany)$$' ./internal/console -axe -screenshots "$(abspath $(SHOTS))"
 
+OPERATIONS ?= 1000000
+verify-clean: ## nothing is to be said about a clean history (SEED=N OPERATIONS=1000000)
+	go test -count=1 -timeout 30m -v -run '^TestClean$$' ./internal/check -seed $(SEED) -operations $(OPERATIONS)
+
 fuzz: ## fuzz each decoder that faces the outside for 10 s
 	go test -run '^$$' -fuzz FuzzParse -fuzztime 10s ./streams
 	go test -run '^$$' -fuzz FuzzRead -fuzztime 10s ./ingest/ghl

@@ -243,19 +243,28 @@ func (c *checker) scan(ctx context.Context, stream, filter string, each func(bus
 	}
 	err := c.Source.Scan(ctx, stream, filter, time.Time{}, func(m bus.Stored) error {
 		if m.Seq > last {
-			return errEnough
+			return c.beyond(m)
 		}
 		c.report.Messages[stream]++
-		if err := each(m); err != nil {
-			return err
-		}
-		if m.Seq == last {
-			return errEnough
-		}
-		return nil
+		return each(m)
 	})
 	if err != nil && !errors.Is(err, errEnough) {
 		return fmt.Errorf("check %s: %w", stream, err)
+	}
+	return nil
+}
+
+// beyond counts what has come since the check began: it may have pushed out
+// what was still to be read.
+func (c *checker) beyond(m bus.Stored) error {
+	s, err := streams.Parse(m.Subject)
+	switch {
+	case err != nil || m.Stream != streams.CANONICAL && m.Stream != streams.EFFECTS:
+		return errEnough
+	case m.Stream == streams.EFFECTS:
+		c.dest(s.System, s.Tenant, s.Kind, canonical.CanonicalID(s.ID)).since++
+	case c.entities[canonical.CanonicalID(s.ID)] != nil && s.Kind != canonical.KindTag:
+		c.entities[canonical.CanonicalID(s.ID)].since[s.Op]++
 	}
 	return nil
 }

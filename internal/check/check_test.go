@@ -15,6 +15,7 @@ import (
 
 var (
 	seed       = flag.Uint64("seed", 1, "what a history follows from")
+	update     = flag.Bool("update", false, "write the table of bugs into docs/reliability.md")
 	operations = flag.Int("operations", 20_000, "how many messages and calls a clean history has at least")
 )
 

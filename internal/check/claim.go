@@ -61,7 +61,7 @@ func (c *checker) owners() {
 			}
 			wrong("the claim of the record's link names an entity that is not there")
 			explained[r.claim] = true
-		case r.owner != nil && r.claim == "" && c.ends[claims] > 0:
+		case r.owner != nil && r.claim == "":
 			wrong("it is linked, and no claim says so")
 		case r.owner != nil && r.claim != "" && c.now(r.claim) != r.owner.id && !r.owner.apart:
 			wrong("it is claimed for another entity than the one that links it")

@@ -31,7 +31,8 @@ type dest struct {
 	writeback int64 // when the read of the last writeback on RAW began
 
 	n        int
-	trimmed  bus.Stored // the first message, if there was one before it
+	trimmed  bus.Stored // the first message after what EFFECTS has forgotten
+	since    int        // how many messages came from there on
 	last     bus.Stored // without its data
 	state    effect.State
 	version  uint64
@@ -91,14 +92,14 @@ func (c *checker) effect(m bus.Stored) error {
 		}
 		c.wrong(Violation{Invariant: invariant, What: fmt.Sprintf(format, args...), System: e.System, Kind: e.Kind, Entity: e.ID, Record: e.External, Where: where, At: m.Time})
 	}
-	if expected, conditional := expect(m); !conditional || d.last.Seq > 0 && expected != d.last.Seq {
+	if expected, conditional := expect(m); !conditional || expected < d.last.Seq {
 		wrong(EffectsLinear, "it was published against sequence %d, and the one before is %d", expected, d.last.Seq)
-	} else if d.last.Seq == 0 && expected > 0 {
-		d.trimmed, d.state = m, trimmed
+	} else if expected > d.last.Seq {
+		d.trimmed, d.state, d.since, d.began = m, trimmed, 0, m.Time
 		d.trimmed.Data = nil
-		d.began = m.Time
 		d.last = bus.Stored{Stream: m.Stream, Subject: m.Subject, Seq: expected}
 	}
+	d.since++
 	switch e.State {
 	case effect.Intent:
 		c.intent(m, d, e, wrong)
@@ -252,7 +253,7 @@ func (c *checker) outcomes() {
 		wrong := func(invariant Invariant, at bus.Stored, what string) {
 			c.wrong(Violation{Invariant: invariant, What: what, System: d.system, Kind: d.kind, Entity: d.id, Record: d.external, Where: []Place{place(at)}, At: at.Time})
 		}
-		if d.trimmed.Seq > 0 && d.n < perSubject {
+		if d.trimmed.Seq > 0 && d.since < perSubject {
 			wrong(EffectsLinear, d.trimmed, "the one before it is missing, and its subject is not full")
 		}
 		of := c.entities[d.id]
@@ -266,13 +267,13 @@ func (c *checker) outcomes() {
 		} else if open && !buried && c.record(d.tenant, d.kind, d.system, d.external).gone == 0 && of.merged == "" {
 			wrong(OutcomeRecorded, d.last, "the sink has settled it, and nobody knows what became of the write")
 		}
-		if settled && d.done.at.Seq > 0 && of.merged == "" {
-			if d.done.intended > 0 && d.announced < d.done.intended {
-				wrong(WriteTold, d.done.at, "the transform was not told before it was written")
-			}
-			if d.done.writeback > 0 && d.writeback < d.done.writeback {
-				wrong(WriteTold, d.done.at, "there is no writeback of it on RAW")
-			}
+		if d.done.intended > 0 && d.announced < d.done.intended {
+			wrong(WriteTold, d.done.at, "the transform was not told before it was written")
+		}
+		// A crash may have come before the writeback, which is made up for
+		// before the sink settles anything.
+		if settled && d.done.writeback > 0 && d.writeback < d.done.writeback {
+			wrong(WriteTold, d.done.at, "there is no writeback of it on RAW")
 		}
 	}
 	c.unwritten()

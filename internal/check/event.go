@@ -39,10 +39,10 @@ type entity struct {
 	records []shownRecord
 
 	versions []version
-	ops      map[canonical.Op]*kept64
-	missing  uint64     // the newest version that isn't there
-	before   bus.Stored // the message after that gap
-	apart    bool       // it was taken apart from another
+	missing  uint64               // the newest version that isn't there
+	before   bus.Stored           // the message after that gap
+	since    map[canonical.Op]int // how many messages came after it, by operation
+	apart    bool                 // it was taken apart from another
 	tags     map[tagged]bus.Stored
 	tagsKept map[canonical.Op]int
 }
@@ -73,12 +73,6 @@ type version struct {
 	via   byte
 }
 
-// kept64 counts what a subject has kept.
-type kept64 struct {
-	n      int
-	oldest uint64 // version
-}
-
 var seed = maphash.MakeSeed()
 
 // event checks one message of CANONICAL against those before it.
@@ -103,7 +97,7 @@ func (c *checker) event(m bus.Stored) error {
 	}
 	e := c.entities[state.ID()]
 	if e == nil {
-		e = &entity{tenant: s.Tenant, kind: s.Kind, id: state.ID(), ops: map[canonical.Op]*kept64{}}
+		e = &entity{tenant: s.Tenant, kind: s.Kind, id: state.ID(), since: map[canonical.Op]int{}}
 		c.entities[e.id] = e
 	}
 	wrong := func(invariant Invariant, format string, args ...any) {
@@ -128,13 +122,9 @@ func (c *checker) event(m bus.Stored) error {
 		wrong(HistoryLinear, "version %d expected sequence %d before it, and versions are missing", state.Version, expected)
 	case state.Version > e.version+1:
 		e.missing, e.before = state.Version-1, bus.Stored{Stream: m.Stream, Subject: m.Subject, Seq: m.Seq, Time: m.Time}
+		clear(e.since)
 	}
-	k := e.ops[s.Op]
-	if k == nil {
-		k = &kept64{oldest: state.Version}
-		e.ops[s.Op] = k
-	}
-	k.n++
+	e.since[s.Op]++
 	c.cause(m, e, state)
 	joined := state.MergedInto != e.merged || len(state.Sync.Folded) != e.folded || state.Cause.Via == string(observation.Unmerge)
 	if i := slices.IndexFunc(e.versions, func(v version) bool { return v.cause == state.Cause.Sequence }); i >= 0 && !joined {
@@ -328,9 +318,10 @@ type early struct {
 // records.
 func (c *checker) histories() {
 	for _, e := range c.entities {
+		// What is forgotten is older than all that its subject keeps.
 		full := false
-		for _, k := range e.ops {
-			full = full || k.n >= perSubject && k.oldest > e.missing
+		for _, n := range e.since {
+			full = full || n >= perSubject
 		}
 		if e.missing > 0 && !full {
 			c.wrong(Violation{Invariant: HistoryLinear, What: fmt.Sprintf("version %d is missing, and no subject of the entity is full", e.missing),

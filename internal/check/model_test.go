@@ -117,6 +117,7 @@ type pipeline struct {
 	entities map[canonical.CanonicalID]*known
 	links    map[string]*known
 	records  map[string]json.RawMessage // by system and id
+	stamp    func() time.Time           // when a record was changed; nil for the model's own clock
 }
 
 type known struct {
@@ -142,9 +143,13 @@ func (p *pipeline) edit(system canonical.System, id canonical.ExternalID, fields
 func (p *pipeline) write(system canonical.System, id canonical.ExternalID, fields map[string]string, tags []string) {
 	p.t.Helper()
 	p.now = p.now.Add(2 * time.Second)
+	now := p.now
+	if p.stamp != nil {
+		now = p.stamp()
+	}
 	key := string(system) + " " + string(id)
 	raw := p.records[key]
-	stamp := p.now.UTC().Format("2006-01-02T15:04:05.000Z")
+	stamp := now.UTC().Format("2006-01-02T15:04:05.000000Z")
 	if system == canonical.Novi {
 		if raw == nil {
 			raw = json.RawMessage(fmt.Sprintf(`{"UniqueID":%q,"CustomerType":"Person","FirstName":"","LastName":"","Email":"","Mobile":"","Website":"","JobTitle":"","ImportID":"","BillingAddress":{},"UnsubscribeFromEmails":false,"CustomFields":{"GHL Tags":{"Value":""}}}`, id))

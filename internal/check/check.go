@@ -129,7 +129,7 @@ type End string
 // The ends.
 const (
 	Fetched    End = "fetched"     // a read that began after it is on RAW, perhaps together with others
-	Known      End = "known"       // a poll's, and a fetch had shown that state before
+	Known      End = "known"       // a fetch, or the answer to a write of ours, had shown all that it tells of
 	DeadLetter End = "dead_letter" // set aside for a person
 	Unlocated  End = "unlocated"   // of an item whose contact nobody could tell; left to the sweep
 	Unlinked   End = "unlinked"    // the tenant has no such system, or nothing of the kind is kept

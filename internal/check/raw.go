@@ -5,6 +5,8 @@ import (
 	"slices"
 	"time"
 
+	"github.com/goccy/go-json"
+
 	"github.com/causeway-sync/causeway/internal/bus"
 	"github.com/causeway-sync/causeway/schemas/canonical"
 	"github.com/causeway-sync/causeway/schemas/observation"
@@ -19,7 +21,8 @@ type record struct {
 	external canonical.ExternalID
 
 	open    []notice // unanswered, the oldest first
-	fetched int64    // the newest modified time that a fetch showed
+	fetched int64    // the newest modified time that a fetch, or the answer to a write of ours, showed
+	ours    bool     // there is an answer to a write of ours
 	located bool     // something said on which contact it hangs
 
 	shown    canonical.Read // the newest state that was shown, by its modified time
@@ -39,6 +42,7 @@ type notice struct {
 	seq      uint64
 	at       time.Time
 	modified int64 // of a poll's
+	made     bool  // it says no more than that the record was made
 }
 
 // mostOpen is how many unanswered notices are kept of a record. Beyond that
@@ -117,7 +121,7 @@ func (c *checker) notice(m bus.Stored, o observation.Observation) {
 	}
 	r := c.record(o.Tenant, o.Kind, o.System, o.ExternalID)
 	r.located = r.located || o.Parent != ""
-	n := notice{seq: m.Seq, at: m.Time}
+	n := notice{seq: m.Seq, at: m.Time, made: announces(o)}
 	if !o.Modified.IsZero() {
 		n.modified = o.Modified.UnixMicro()
 		if n.modified <= r.fetched {
@@ -132,6 +136,15 @@ func (c *checker) notice(m bus.Stored, o observation.Observation) {
 	r.open = append(r.open, n)
 }
 
+// announces reports whether a notice says no more than that a contact was made,
+// which leads to no fetch if that was we.
+func announces(o observation.Observation) bool {
+	var body struct {
+		Type string `json:"type"`
+	}
+	return o.Kind == canonical.KindContact && json.Unmarshal(o.Record, &body) == nil && body.Type == "ContactCreate"
+}
+
 func (c *checker) sight(m bus.Stored, o observation.Observation) {
 	r := c.record(o.Tenant, o.Kind, o.System, o.ExternalID)
 	r.located = r.located || o.Parent != ""
@@ -139,6 +152,9 @@ func (c *checker) sight(m bus.Stored, o observation.Observation) {
 	modified := int64(0)
 	if !o.Modified.IsZero() {
 		modified = o.Modified.UnixMicro()
+	}
+	if o.Via == observation.Writeback {
+		r.fetched, r.ours = max(r.fetched, modified), r.ours || !o.Absent
 	}
 	if o.Via == observation.Writeback && o.Entity != "" {
 		d := c.dest(o.System, o.Tenant, o.Kind, o.Entity)
@@ -184,6 +200,8 @@ func (c *checker) notices() {
 			case n.seq > c.floor(streams.Hydrate(r.tenant)):
 				c.report.Ends[Waiting]++
 				c.report.Open++
+			case n.made && r.ours, n.modified != 0 && n.modified <= r.fetched:
+				c.report.Ends[Known]++
 			case r.kind != canonical.KindContact && !r.located:
 				c.report.Ends[Unlocated]++
 			default:

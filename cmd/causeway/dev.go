@@ -239,10 +239,11 @@ func (c *devCmd) print(out io.Writer, r dev.Report) error {
 type brokerCmd struct {
 	Listen string `help:"Address to listen on." default:"127.0.0.1:4222"`
 	Data   string `help:"Where the streams are kept." required:""`
+	Config string `help:"A server configuration; what is said here overrides it." type:"existingfile" placeholder:"FILE"`
 }
 
 func (b *brokerCmd) Run(ctx context.Context) error {
-	s, err := natsembed.Start(natsembed.Options{StoreDir: b.Data, Listen: b.Listen})
+	s, err := natsembed.Start(natsembed.Options{StoreDir: b.Data, Listen: b.Listen, Config: b.Config})
 	if err != nil {
 		return err
 	}

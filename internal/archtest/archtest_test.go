@@ -94,6 +94,7 @@ var may = map[string][]string{
 	"internal/archtest":    {},
 	"internal/catalogtest": {"internal/budget", "internal/clock", "internal/ghlapi", "internal/ghlsim", "internal/noviapi", "internal/novisim"},
 	"internal/ghlspec":     {},
+	"internal/chaos":       {},
 	"internal/e2e":         {},
 	"cmd/causeway":         {"transform", "sink/preview", "internal/...", "streams", "schemas/..."},
 }

@@ -27,6 +27,9 @@ func ParseFaults(name string) (Faults, error) {
 	return NoFaults, fmt.Errorf("faults %q are not known, but %s and %s are", name, WebhookFaults, AllFaults)
 }
 
+// SetFaults changes how much goes wrong from now on.
+func (w *World) SetFaults(f Faults) { w.setFaults(f) }
+
 func (w *World) setFaults(f Faults) {
 	var ghl ghlsim.Faults
 	var novi novisim.Faults

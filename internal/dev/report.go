@@ -45,6 +45,8 @@ type Report struct {
 	Limits     int      `json:"limits"` // what the systems' call limits were multiplied by
 	Faults     Faults   `json:"faults,omitempty"`
 	Problems   []string `json:"problems,omitempty"`
+	// Acknowledged counts the webhooks that the front door has answered with 2xx.
+	Acknowledged int `json:"acknowledged"`
 	// Violations are the promises that package check finds broken, and Checked
 	// counts what it has read.
 	Violations []check.Violation `json:"violations,omitempty"`
@@ -167,6 +169,7 @@ func (w *World) report(ctx context.Context, c *bus.Conn, before int, quiet time.
 	r := Report{Seed: w.Seed, Converged: v.Converged, Contacts: v.Contacts, Items: v.Items, Duplicates: v.Duplicates, LostChanges: v.LostChanges, Overwritten: v.Overwritten, Unseen: v.Unseen,
 		Conflicts: v.Conflicts, NoopWrites: v.NoopWrites, Problems: v.Problems, EchoWrites: w.apiWrites() - before}
 	g, n := w.GHL.Stats(), w.Novi.Stats()
+	r.Acknowledged = g.WebhooksSent + n.WebhooksSent
 	r.Reads, r.Writes, r.HTTP429 = Calls{g.Reads, n.Reads}, Calls{g.Writes, n.Writes}, g.HTTP429+n.HTTP429
 	if r.Kinds, err = kinds(ctx, c); err != nil {
 		return Report{}, err
@@ -251,6 +254,10 @@ type Play struct {
 	Timeout time.Duration
 	// Between, if set, is called before each change, with its number.
 	Between func(i int) error
+	// For, if set, has changes made until it is over, however many that are.
+	For time.Duration
+	// End, if set, is called after the last change.
+	End func() error
 	// Start starts the broker and the stages; how is the caller's.
 	Start func() error
 	// Limits is for the report.
@@ -285,7 +292,9 @@ func (w *World) Run(ctx context.Context, p Play) (Report, error) {
 		return Report{}, err
 	}
 	people.Meet()
-	for i := range p.Changes {
+	until := time.Now().Add(p.For)
+	for i := 0; i < p.Changes || time.Now().Before(until); i++ {
+		p.Changes = max(p.Changes, i+1)
 		if p.Between != nil {
 			if err := p.Between(i); err != nil {
 				return Report{}, err
@@ -295,6 +304,11 @@ func (w *World) Run(ctx context.Context, p Play) (Report, error) {
 			return Report{}, fmt.Errorf("change %d: %w", i, err)
 		}
 		if err := clock.Sleep(ctx, clock.System{}, p.Pace); err != nil {
+			return Report{}, err
+		}
+	}
+	if p.End != nil {
+		if err := p.End(); err != nil {
 			return Report{}, err
 		}
 	}

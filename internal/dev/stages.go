@@ -183,7 +183,11 @@ func (w *World) StartPrograms(ctx context.Context, dir string, broker ...string)
 		"broker": append(broker, "--listen", w.NATSAddr, "--data", filepath.Join(w.Dir, "nats")),
 	}}
 	for _, name := range stageNames {
-		p.bin[name] = []string{filepath.Join(dir, name), "--config", w.ConfigPath, "--http", w.http[name]}
+		config := w.ConfigPath
+		if w.ConfigOf != nil {
+			config = w.ConfigOf(name)
+		}
+		p.bin[name] = []string{filepath.Join(dir, name), "--config", config, "--http", w.http[name]}
 	}
 	for _, name := range append([]string{"broker"}, stageNames...) {
 		if err := p.Start(ctx, name); err != nil {
@@ -244,6 +248,20 @@ func (p *Programs) Kill(name string) error {
 	}
 	<-c.done // "signal: killed" is what was asked for
 	return c.log.Close()
+}
+
+// Signal sends one of them a signal, such as SIGSTOP.
+func (p *Programs) Signal(name string, s os.Signal) error {
+	p.mu.Lock()
+	c := p.children[name]
+	p.mu.Unlock()
+	if c == nil {
+		return fmt.Errorf("%s does not run", name)
+	}
+	if err := c.cmd.Process.Signal(s); err != nil {
+		return fmt.Errorf("signal %s: %w", name, err)
+	}
+	return nil
 }
 
 // Stop implements Running.

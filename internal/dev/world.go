@@ -93,7 +93,10 @@ type World struct {
 	HookURL    string // the front door
 	NATSAddr   string
 	Seed       int64
-	Login      bus.Login // for Connect; the zero value where the broker asks for none
+	// ConfigOf gives the configuration file of each of Programs' stages; nil
+	// means ConfigPath for all.
+	ConfigOf func(stage string) string
+	Login    bus.Login // for Connect; the zero value where the broker asks for none
 
 	items  bool // people write tasks and notes too
 	twins  bool // people are entered twice

@@ -56,6 +56,7 @@ const trimmed effect.State = "trimmed"
 // done is the last write that is said to be done.
 type done struct {
 	at        bus.Stored
+	external  canonical.ExternalID
 	intended  int64 // 0 if it was looked up
 	writeback int64 // when the read of its last writeback began; 0 if it has none
 }
@@ -169,7 +170,7 @@ func (c *checker) outcome(m bus.Stored, d *dest, e effect.Effect, wrong func(Inv
 	}
 	at := bus.Stored{Stream: m.Stream, Subject: m.Subject, Seq: m.Seq, Time: m.Time}
 	d.wrote, d.wroteAt, d.wroteV = content, at, e.Version
-	d.done = done{at: at}
+	d.done = done{at: at, external: e.External}
 	if content != 0 && !e.Delete { // a delete is told by its writeback only
 		d.done.intended = d.intended
 	}
@@ -271,8 +272,9 @@ func (c *checker) outcomes() {
 			wrong(WriteTold, d.done.at, "the transform was not told before it was written")
 		}
 		// A crash may have come before the writeback, which is made up for
-		// before the sink settles anything.
-		if settled && d.done.writeback > 0 && d.writeback < d.done.writeback {
+		// before the sink settles anything, but if a later read has said it.
+		seen := c.record(d.tenant, d.kind, d.system, d.done.external).base.AsOf
+		if settled && d.done.writeback > 0 && max(d.writeback, seen) < d.done.writeback {
 			wrong(WriteTold, d.done.at, "there is no writeback of it on RAW")
 		}
 	}

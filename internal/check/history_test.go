@@ -125,7 +125,15 @@ var spoils = []spoil{
 		e.State = effect.Done
 		p.record(e)
 	}, check.NotAgain},
-	{"no writeback", func(t *testing.T, p *pipeline) { p.drop(t, streams.RAW, ".writeback") }, check.WriteTold},
+	{"no writeback", func(t *testing.T, p *pipeline) {
+		k := p.any()
+		e := k.last[1]
+		e.State, e.Version, e.At, e.Wrote = effect.Intent, k.state.Version, p.now, map[string]string{"last_name": "Untold"}
+		p.record(e)
+		p.raw(observation.Observation{System: e.System, Tenant: guild, Kind: e.Kind, ExternalID: canonical.ExternalID(e.ID), Via: observation.Intent, Entity: e.ID, ReadBegan: p.now, Wrote: e.Wrote})
+		e.State, e.At = effect.Done, p.now
+		p.record(e)
+	}, check.WriteTold},
 	{"no intent on RAW", func(t *testing.T, p *pipeline) { p.drop(t, streams.RAW, ".intent") }, check.WriteTold},
 	{"what was settled is not written", func(t *testing.T, p *pipeline) {
 		k := p.any()

@@ -54,7 +54,7 @@ func Invariants() []Meaning {
 		{InOrder, "the versions written to one record never go back"},
 		{CreatedOnce, "no entity was created twice at a system, but when what was made first is gone, or two entities were taken apart in between"},
 		{NotAgain, "nothing is written to a record twice with the same content, unless the system was seen to show something else in between"},
-		{WriteTold, "the transform was told of every write, before it by an intent and after it by a writeback"},
+		{WriteTold, "the transform was told of every write, before it by an intent and after it by a writeback, or a later read of the record"},
 		{OutcomeRecorded, "no write that its sink has settled is left without an outcome, but if its record is gone or it is a dead letter"},
 		{Written, "what a sink has settled is written: what the entity says at last is what the system is known to show, or a dead letter says why not"},
 		{StaysQuiet, "nothing is written after the instant at which it was said to be quiet"},

@@ -209,6 +209,19 @@ func (k bentKV) Create(ctx context.Context, key string, value []byte) (uint64, e
 	return k.KV.Create(ctx, key, value)
 }
 
+// asyncKV is a bucket that can be written to without waiting.
+type asyncKV interface {
+	CreateAsync(ctx context.Context, key string, value []byte, done func(uint64, error)) error
+}
+
+func (k bentKV) CreateAsync(ctx context.Context, key string, value []byte, done func(uint64, error)) error {
+	if k.b.claim != nil && k.b.claim(&value) {
+		done(1, nil)
+		return nil
+	}
+	return k.KV.(asyncKV).CreateAsync(ctx, key, value, done)
+}
+
 // world is hydrate, transform and both sinks, on a real broker, between two
 // offices.
 type world struct {

@@ -83,6 +83,10 @@ func Run(ctx context.Context, cfg Config) error {
 	if err != nil {
 		return err
 	}
+	crossed, err := latency(cfg.Metrics)
+	if err != nil {
+		return err
+	}
 	g, ctx := errgroup.WithContext(ctx)
 	g.Go(func() error { return cfg.Circuits.Report(ctx, cfg.Bus, "sink") })
 	g.Go(func() error {
@@ -119,6 +123,9 @@ func Run(ctx context.Context, cfg Config) error {
 				Bus: cfg.Bus, Clock: cfg.Clock, Rand: rand.New(rand.NewPCG(cfg.Rand.Uint64(), cfg.Rand.Uint64())), Logger: cfg.Logger,
 				System: system, Tenant: t.Name, Lens: t.Lens, Destination: d, Create: create, Policy: t.Policy, Gate: gate, Workers: t.Workers,
 				Restored: func() { put.restored.WithLabelValues(string(system), string(t.Name)).Inc() },
+				Crossed: func(kind canonical.Kind, took time.Duration) {
+					crossed.WithLabelValues(string(system), string(t.Name), string(kind)).Observe(took.Seconds())
+				},
 			})
 			g.Go(func() error { items.watch(ctx, cfg, system, t.Name); return nil })
 			g.Go(func() error { return c.Run(ctx) })
@@ -162,4 +169,19 @@ func newPuts(metrics prometheus.Registerer) (puts, error) {
 		}
 	}
 	return p, nil
+}
+
+// latency counts how long changes take from one system to the other.
+func latency(metrics prometheus.Registerer) (*prometheus.HistogramVec, error) {
+	h := prometheus.NewHistogramVec(prometheus.HistogramOpts{
+		Name:    "causeway_sync_latency_seconds",
+		Help:    "Time from a change at its source, by the source's clock, until the system named here had it; none of changes older than a day.",
+		Buckets: []float64{.05, .1, .25, .5, 1, 2.5, 5, 10, 30, 60, 300, 1800, 7200},
+	}, []string{"system", "tenant", "kind"})
+	if metrics != nil {
+		if err := metrics.Register(h); err != nil {
+			return nil, fmt.Errorf("metrics: %w", err)
+		}
+	}
+	return h, nil
 }

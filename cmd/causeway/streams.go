@@ -26,6 +26,7 @@ func (s server) connect(ctx context.Context) (*bus.Conn, error) {
 
 type streamsCmd struct {
 	Permissions permissionsCmd `cmd:"" help:"Print what each stage, and a subscriber, has to be allowed at the broker, for a server's configuration."`
+	Manifests   manifestsCmd   `cmd:"" help:"Print streams and buckets as objects of the JetStream controller for Kubernetes."`
 	Apply       applyCmd       `cmd:"" help:"Create what is missing and update what differs, printing each difference. A difference that would drop messages is refused."`
 }
 
@@ -60,6 +61,19 @@ type permissionsCmd struct{}
 
 func (permissionsCmd) Run() error {
 	_, err := fmt.Print(streams.PermissionsConfig())
+	return err
+}
+
+type manifestsCmd struct {
+	Replicas int `help:"Servers that keep each of them." default:"3" placeholder:"N"`
+}
+
+func (m *manifestsCmd) Run() error {
+	text, err := streams.Manifests(m.Replicas)
+	if err != nil {
+		return err
+	}
+	_, err = fmt.Print(text)
 	return err
 }
 

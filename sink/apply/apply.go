@@ -124,6 +124,10 @@ type Config struct {
 	// Restored, if set, is told of each update that overwrote what somebody had
 	// just saved, and gave it back.
 	Restored func()
+	// Crossed, if set, is told how long a change of kind took from its source's
+	// own time, or from the read that first showed it where the source says
+	// none, until the destination had it.
+	Crossed func(kind canonical.Kind, took time.Duration)
 }
 
 // Controller keeps one tenant's records at one destination as they ought to
@@ -782,10 +786,37 @@ func (t *task) finish(ctx context.Context, e effect.Effect, readings []Reading, 
 	if err := t.record(ctx, e); err != nil {
 		return 0, err
 	}
+	t.crossed(e)
 	if seq, err = t.publishWritebacks(ctx, e.Writebacks); err != nil || e.State != effect.Failed {
 		return seq, err
 	}
 	return seq, t.announce(ctx, plan.Plan{External: e.External}) // nothing is being written any more
+}
+
+// aged is how old a change may be to count for how long changes take: what a
+// first link brings across was not waited for.
+const aged = 24 * time.Hour
+
+// crossed tells how long the oldest of the changes took that e has written.
+func (t *task) crossed(e effect.Effect) {
+	if t.cfg.Crossed == nil || e.State != effect.Done {
+		return
+	}
+	var oldest int64
+	note := func(s canonical.Stamp) {
+		if s.At != 0 && s.Origin != t.cfg.System && (oldest == 0 || s.At < oldest) {
+			oldest = s.At
+		}
+	}
+	for f := range e.Wrote {
+		note(t.state.Sync.Stamps[f])
+	}
+	for _, tag := range slices.Concat(e.TagsAdded, e.TagsRemoved) {
+		note(t.state.Sync.Tags[tag].Stamp)
+	}
+	if took := t.cfg.Clock.Now().Sub(time.UnixMicro(oldest)); oldest != 0 && took < aged {
+		t.cfg.Crossed(t.kind, max(took, 0))
+	}
 }
 
 // fail records why a write did not come about, and what was done of it.

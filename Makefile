@@ -3,6 +3,7 @@ STATICCHECK := honnef.co/go/tools/cmd/staticcheck@v0.8.2
 GOVULNCHECK := golang.org/x/vuln/cmd/govulncheck@latest
 
 .PHONY: console help build test race lint verify bench bench-hot faults campaign budget-campaign backfill-campaign fuzz vuln
+.PHONY: help build test race lint verify bench bench-hot faults campaign budget-campaign backfill-campaign fuzz vuln deploy-check
 
 help: ## show this help
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-17s %s\n", $$1, $$2}'
@@ -68,6 +69,9 @@ fuzz: ## fuzz each decoder that faces the outside for 10 s
 	go test -run '^$$' -fuzz FuzzRead -fuzztime 10s ./ingest/novi
 	go test -run '^$$' -fuzz FuzzDecode -fuzztime 10s ./schemas/observation
 	go test -run '^$$' -fuzz FuzzParse -fuzztime 10s ./schemas/envelope
+
+deploy-check: ## Helm chart, compose file, backup and restore, with the libraries of those who read them
+	cd deploy/check && go test -count=1 ./...
 
 vuln: ## look for known vulnerabilities
 	go run $(GOVULNCHECK) ./...

@@ -146,9 +146,10 @@ func (s *site) look(f func()) {
 type bundle struct {
 	*bus.Conn
 	*site
-	t     *testing.T
-	seen  int
-	email string
+	t       *testing.T
+	seen    int
+	email   string
+	crossed []string
 }
 
 func setup(t *testing.T) *bundle {
@@ -160,10 +161,13 @@ func setup(t *testing.T) *bundle {
 	return b
 }
 
-// sink starts a controller.
+// sink starts a controller, which notes in crossed how long changes took.
 func (b *bundle) sink(seed uint64) (stop func()) {
 	return bustest.Go(b.t, apply.New(apply.Config{Bus: b.Conn, Clock: clock.System{}, Rand: rand.New(rand.NewPCG(seed, 1)), Logger: zerolog.Nop(),
-		System: canonical.Novi, Tenant: tenant, Lens: mapping.Association("US"), Destination: b.site, Create: mapping.ForAll}).Run)
+		System: canonical.Novi, Tenant: tenant, Lens: mapping.Association("US"), Destination: b.site, Create: mapping.ForAll,
+		Crossed: func(kind canonical.Kind, took time.Duration) {
+			b.look(func() { b.crossed = append(b.crossed, fmt.Sprintf("%s %t", kind, took < time.Minute)) })
+		}}).Run)
 }
 
 // ghlShows publishes that GHL shows a contact.
@@ -255,6 +259,11 @@ func TestIntentCallOutcomeWriteback(t *testing.T) {
 	if n := len(b.effects()); n != 4 {
 		t.Errorf("%d effects after two writes", n)
 	}
+	b.look(func() {
+		if want := []string{"contact true", "contact true"}; !slices.Equal(b.crossed, want) {
+			t.Errorf("changes crossed: %v (kind, in under a minute), want %v", b.crossed, want)
+		}
+	})
 }
 
 // TestLevelTriggered: ten changes behind a destination that is away cost one

@@ -80,7 +80,7 @@ func TestBackupAndRestore(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	all, _, err := manager.Streams(nil)
+	all, _, _, err := manager.Streams(nil)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -32,6 +32,7 @@ var may = map[string][]string{
 	"streams":             {"schemas/..."},
 
 	"internal/clock":        {},
+	"internal/deploytest":   {},
 	"internal/apierr":       {},
 	"internal/endpoint":     {},
 	"internal/budget":       {"internal/bus", "internal/clock", "schemas/..."},

@@ -1,7 +1,4 @@
-// Package deploy_test holds what is shipped for those who run Causeway against
-// what would read it. The Helm chart and the compose file have a module of
-// their own, deploy/check.
-package deploy_test
+package deploytest_test
 
 import (
 	"bufio"
@@ -29,9 +26,12 @@ import (
 	"github.com/causeway-sync/causeway/streams"
 )
 
+// shipped is the path of a file of deploy.
+func shipped(path string) string { return filepath.Join("..", "..", "deploy", path) }
+
 func read(t *testing.T, path string) string {
 	t.Helper()
-	text, err := os.ReadFile(path)
+	text, err := os.ReadFile(shipped(path))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -43,7 +43,7 @@ func read(t *testing.T, path string) string {
 func metrics(t *testing.T) map[string]bool {
 	t.Helper()
 	names := map[string]bool{"up": true} // Prometheus' own
-	err := filepath.WalkDir("..", func(path string, d fs.DirEntry, err error) error {
+	err := filepath.WalkDir(filepath.Join("..", ".."), func(path string, d fs.DirEntry, err error) error {
 		if err != nil || d.IsDir() || !strings.HasSuffix(path, ".go") || strings.HasSuffix(path, "_test.go") {
 			return err
 		}
@@ -52,6 +52,14 @@ func metrics(t *testing.T) map[string]bool {
 			return err
 		}
 		ast.Inspect(file, func(n ast.Node) bool {
+			if call, ok := n.(*ast.CallExpr); ok && len(call.Args) > 0 {
+				fun, isSel := call.Fun.(*ast.SelectorExpr)
+				if lit, isLit := call.Args[0].(*ast.BasicLit); isSel && isLit && fun.Sel.Name == "NewDesc" {
+					if name, err := strconv.Unquote(lit.Value); err == nil {
+						names[name] = true
+					}
+				}
+			}
 			opts, ok := n.(*ast.CompositeLit)
 			if !ok {
 				return true
@@ -173,7 +181,7 @@ func TestPromtool(t *testing.T) {
 	if err != nil {
 		t.Skip("promtool is not installed (Debian: apt-get install prometheus)")
 	}
-	for _, args := range [][]string{{"check", "rules", "prometheus/alerts.yml"}, {"test", "rules", "prometheus/alerts.test.yml"}, {"check", "config", "prometheus/prometheus.yml"}} {
+	for _, args := range [][]string{{"check", "rules", shipped("prometheus/alerts.yml")}, {"test", "rules", shipped("prometheus/alerts.test.yml")}, {"check", "config", shipped("prometheus/prometheus.yml")}} {
 		if out, err := exec.Command(tool, args...).CombinedOutput(); err != nil {
 			t.Errorf("promtool %s: %v\n%s", strings.Join(args, " "), err, out)
 		}
@@ -214,7 +222,7 @@ func TestUnits(t *testing.T) {
 	if err != nil {
 		t.Skip("systemd-analyze is not installed (Debian: apt-get install systemd)")
 	}
-	units, err := filepath.Glob("systemd/*.service")
+	units, err := filepath.Glob(shipped("systemd/*.service"))
 	if err != nil || len(units) != 4 {
 		t.Fatalf("units %v, %v; want four", units, err)
 	}
@@ -222,7 +230,7 @@ func TestUnits(t *testing.T) {
 	var copies []string
 	start := regexp.MustCompile(`(?m)^ExecStart=(/usr/local/bin/\S+)`)
 	for _, unit := range units {
-		text := read(t, unit)
+		text := read(t, filepath.Join("systemd", filepath.Base(unit)))
 		program := filepath.Base(start.FindStringSubmatch(text)[1])
 		path := filepath.Join(dir, program)
 		if err := os.WriteFile(path, []byte("#!/bin/sh\n"), 0o700); err != nil {
@@ -272,7 +280,7 @@ func TestClusterConfiguration(t *testing.T) {
 	var url string
 	for i, name := range names {
 		t.Setenv("CAUSEWAY_NATS_NAME", name)
-		o, err := server.ProcessConfigFile("nats-cluster.conf")
+		o, err := server.ProcessConfigFile(shipped("nats-cluster.conf"))
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -99,7 +99,7 @@ type Reader interface {
 	Message(ctx context.Context, stream string, seq uint64) (Stored, error)
 	// Scan calls each with the messages of a stream under filter that are there
 	// now, stored at since or later, from the oldest. It stops at each's error
-	// and returns it.
+	// and returns it; ErrNotFound says that there is no such stream.
 	Scan(ctx context.Context, stream, filter string, since time.Time, each func(Stored) error) error
 	// Subjects returns how many subjects under filter hold messages.
 	Subjects(ctx context.Context, stream, filter string) (uint64, error)

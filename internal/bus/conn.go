@@ -410,7 +410,10 @@ func (c *Conn) ScanLast(ctx context.Context, stream, filter string, each func(St
 func (c *Conn) scan(ctx context.Context, stream string, cfg jetstream.OrderedConsumerConfig, each func(Stored) error) error {
 	cfg.InactiveThreshold = 10 * time.Second // once it isn't read any more it goes
 	consumer, err := c.js.OrderedConsumer(ctx, stream, cfg)
-	if err != nil {
+	switch {
+	case errors.Is(err, jetstream.ErrStreamNotFound):
+		return fmt.Errorf("scan %s: %w", stream, ErrNotFound)
+	case err != nil:
 		return fmt.Errorf("scan %s: %w", stream, err)
 	}
 	info, err := consumer.Info(ctx)

@@ -1,6 +1,7 @@
 package merge
 
 import (
+	"maps"
 	"slices"
 
 	"github.com/causeway-sync/causeway/internal/mapping"
@@ -48,6 +49,7 @@ func (m *merger) absent() (canonical.Event, Outcome) {
 		if !m.other {
 			m.promote(left)
 			m.follow()
+			m.followGroups()
 		}
 		return m.publish()
 	}
@@ -103,6 +105,44 @@ func (m *merger) follow() {
 		m.stamp(b.Field)
 		m.next.Changes = append(m.next.Changes, canonical.Change{Field: b.Field, From: current, To: value, Origin: m.seen.System, At: micros(m.changedAt())})
 	}
+}
+
+// followGroups takes over which groups Novi's primary record is in. What
+// another record of the person is in is of no account: nobody could bring the
+// primary one to show it.
+func (m *merger) followGroups() {
+	base := m.next.Sync.Base[canonical.Novi]
+	if !showsGroups(m.next) {
+		return
+	}
+	set, changed := cloneMap(m.next.Sync.Tags), false
+	all := slices.AppendSeq(slices.Clone(base.Tags), maps.Keys(set))
+	slices.Sort(all)
+	for _, tag := range slices.Compact(all) {
+		have, shown := set[tag], slices.Contains(base.Tags, tag)
+		if !m.policy.Lens.FromGroup(tag) || have.Present == shown {
+			continue
+		}
+		have.Present, have.Stamp = shown, canonical.Stamp{At: max(m.changedAt(), have.At), Seq: m.seen.At.Seq, Origin: canonical.Novi}
+		set[tag], changed = have, true
+		c := canonical.Change{Field: tagsField, Origin: canonical.Novi, At: micros(m.changedAt())}
+		if shown {
+			c.To = tag
+		} else {
+			c.From = tag
+		}
+		m.next.Changes = append(m.next.Changes, c)
+	}
+	if changed {
+		m.next.Sync.Tags, m.next.Contact.Tags, m.dirty = set, present(set), true
+	}
+}
+
+// showsGroups reports whether Novi's primary record of e says which groups it
+// is in.
+func showsGroups(e canonical.Event) bool {
+	base := e.Sync.Base[canonical.Novi]
+	return base.External != "" && !base.Gone && !base.Inactive && base.Grouped
 }
 
 func (m *merger) setDeleted(deleted bool) {

@@ -229,6 +229,7 @@ func take(older, younger canonical.Event, seen Seen, policy Policy) (canonical.E
 		}
 	}
 	m.seen = seen
+	m.followGroups()
 	return m.publish()
 }
 
@@ -290,6 +291,9 @@ func (m *merger) takeField(f, value string, stamp canonical.Stamp, away [2]map[c
 func (m *merger) takeTags(younger canonical.Event) {
 	set := cloneMap(m.next.Sync.Tags)
 	for _, tag := range slices.Sorted(maps.Keys(younger.Sync.Tags)) {
+		if m.policy.Lens.FromGroup(tag) && (showsGroups(m.old) || showsGroups(younger)) {
+			continue // see followGroups
+		}
 		have, theirs := set[tag], younger.Sync.Tags[tag]
 		m.seen = Seen{System: theirs.Origin, At: canonical.Read{AsOf: theirs.At, Seq: theirs.Seq}}
 		switch {

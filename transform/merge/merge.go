@@ -635,8 +635,8 @@ func (m *merger) tags() {
 		case ours || have.Present == present:
 			return
 		}
-		if m.policy.Lens.FromGroup(tag) && m.seen.System != canonical.Novi {
-			return // the group's: Novi decides
+		if m.policy.Lens.FromGroup(tag) && (m.seen.System != canonical.Novi || m.other) {
+			return // the group's: Novi decides, by its primary record
 		}
 		if m.other && m.policy.Rules != nil && tag == m.policy.Rules.DuplicatesTag {
 			return // it marks the record, not the person

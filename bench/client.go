@@ -96,7 +96,7 @@ func bare(ctx context.Context, url string) error {
 		return err
 	}
 	defer closing()
-	it, err := c.Messages(jetstream.PullMaxMessages(500))
+	it, err := c.Messages(jetstream.PullMaxMessages(500), jetstream.PullExpiry(5*time.Second), jetstream.PullHeartbeat(time.Second))
 	if err != nil {
 		return err
 	}
@@ -221,7 +221,7 @@ func naive(ctx context.Context, url string) error {
 			return
 		}
 		_ = m.Ack()
-	})
+	}, jetstream.PullExpiry(5*time.Second), jetstream.PullHeartbeat(time.Second))
 	if err != nil {
 		return err
 	}

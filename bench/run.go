@@ -111,15 +111,16 @@ func measure(ctx context.Context, s spec, set settings) (_ result, err error) {
 	if err := w.drained(ctx); err != nil {
 		return result{}, err
 	}
-	// The timed messages are all there before the first is handed out.
+	// The timed messages are all there before the first is handed out, but for
+	// one: a new message wakes the consumer that was paused.
 	if _, err := js.PauseConsumer(ctx, streams.RAW, w.durable, time.Now().Add(time.Hour)); err != nil {
 		return result{}, err
 	}
 	begin := w.sent
-	if err := w.publish(ctx, l.timed, 0); err != nil {
+	last := len(l.timed) - 1
+	if err := w.publish(ctx, l.timed[:last], 0); err != nil {
 		return result{}, err
 	}
-	end := w.sent
 	r := result{Contender: s.name, Mix: string(s.mix), Messages: len(l.timed)}
 	c0, err := clientCPU()
 	if err != nil {
@@ -129,10 +130,11 @@ func measure(ctx context.Context, s spec, set settings) (_ result, err error) {
 	if err != nil {
 		return result{}, err
 	}
-	t0 := time.Now()
-	if _, err := js.ResumeConsumer(ctx, streams.RAW, w.durable); err != nil {
+	t0, err := w.resume(ctx, l.timed[last:])
+	if err != nil {
 		return result{}, err
 	}
+	end := w.sent
 	if err := w.drained(ctx); err != nil {
 		return result{}, err
 	}
@@ -215,18 +217,63 @@ func (w *world) publish(ctx context.Context, all []observation.Observation, rate
 	return nil
 }
 
+// resume ends the consumer's pause, publishes last, and returns when the
+// consumer began to hand out messages.
+func (w *world) resume(ctx context.Context, last []observation.Observation) (time.Time, error) {
+	i, err := w.info(ctx)
+	if err != nil {
+		return time.Time{}, err
+	}
+	before := i.Delivered.Consumer
+	if _, err := w.js.ResumeConsumer(ctx, streams.RAW, w.durable); err != nil {
+		return time.Time{}, err
+	}
+	if err := w.publish(ctx, last, 0); err != nil {
+		return time.Time{}, err
+	}
+	for {
+		asked := time.Now()
+		i, err := w.info(ctx)
+		if err != nil || i.Delivered.Consumer > before {
+			return asked, err
+		}
+		time.Sleep(2 * time.Millisecond)
+	}
+}
+
+// info asks about the contender's consumer, whether it pulls or is pushed to.
+func (w *world) info(ctx context.Context) (*jetstream.ConsumerInfo, error) {
+	m, err := w.js.Conn().RequestWithContext(ctx, "$JS.API.CONSUMER.INFO."+streams.RAW+"."+w.durable, nil)
+	if err != nil {
+		return nil, err
+	}
+	var answer struct {
+		jetstream.ConsumerInfo
+		Error *jetstream.APIError `json:"error"`
+	}
+	switch err := json.Unmarshal(m.Data, &answer); {
+	case err != nil:
+		return nil, err
+	case answer.Error != nil && answer.Error.ErrorCode == jetstream.JSErrCodeConsumerNotFound:
+		return nil, jetstream.ErrConsumerNotFound
+	case answer.Error != nil:
+		return nil, answer.Error
+	}
+	return &answer.ConsumerInfo, nil
+}
+
 // drained waits until the contender's consumer has nothing left.
 func (w *world) drained(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, 5*time.Minute)
 	defer cancel()
 	for {
-		c, err := w.js.Consumer(ctx, streams.RAW, w.durable)
+		i, err := w.info(ctx)
 		switch {
 		case errors.Is(err, jetstream.ErrConsumerNotFound): // yet
 		case err != nil:
 			return fmt.Errorf("waiting for %s: %w", w.durable, err)
 		default:
-			if i := c.CachedInfo(); i.NumPending == 0 && i.NumAckPending == 0 && i.AckFloor.Stream >= w.sent {
+			if i.NumPending == 0 && i.NumAckPending == 0 && i.AckFloor.Stream >= w.sent {
 				return nil
 			}
 		}

@@ -52,6 +52,10 @@ type ack struct {
 	seq   uint64
 	err   error
 	joint bool // a joint job is done, and has settled its delivery
+	// found says that this is no answer to a publish but the state that was
+	// looked up, or the reason why not.
+	found bool
+	state bus.Stored
 }
 
 func newShard(cfg Config, who *identity.Resolver) (*shard, error) {
@@ -59,7 +63,7 @@ func newShard(cfg Config, who *identity.Resolver) (*shard, error) {
 	if err != nil {
 		return nil, fmt.Errorf("entity cache: %w", err)
 	}
-	return &shard{cfg: cfg, who: who, in: make(chan job, 64), busy: map[canonical.CanonicalID]*entity{}, idle: idle, signal: make(chan struct{}, 1)}, nil
+	return &shard{cfg: cfg, who: who, in: make(chan job, row), busy: map[canonical.CanonicalID]*entity{}, idle: idle, signal: make(chan struct{}, 1)}, nil
 }
 
 // run works until in is closed and nothing is under way.
@@ -102,6 +106,11 @@ func (s *shard) take(ctx context.Context, j job) {
 // left.
 func (s *shard) step(ctx context.Context, e *entity) {
 	for len(e.waiting) > 0 {
+		if s.fetch(ctx, e, e.waiting[0]) {
+			s.busy[e.id] = e
+			s.idle.Remove(e.id)
+			return
+		}
 		e.current = e.waiting[0]
 		e.waiting = e.waiting[1:]
 		if with := e.current.with; with != nil {
@@ -191,6 +200,43 @@ func (s *shard) ack(a ack) {
 	}
 }
 
+// fetch looks up e's state for j, if it isn't there, and reports whether there
+// is something to wait for. Other entities go on meanwhile.
+func (s *shard) fetch(ctx context.Context, e *entity, j job) bool {
+	switch {
+	case e.loaded || j.with != nil:
+		return false
+	case j.fresh:
+		e.state, e.seq, e.loaded = canonical.NewEvent(j.kind, e.id), 0, true // should there be one, the publish is refused
+		return false
+	}
+	looker, ok := s.cfg.Bus.(bus.Looker)
+	if !ok {
+		return false
+	}
+	err := looker.LastAsync(ctx, streams.CANONICAL, streams.Entity(j.kind, j.tenant, e.id), func(m bus.Stored, err error) {
+		s.ack(ack{e: e, found: true, state: m, err: err})
+	})
+	return err == nil // else load says why not
+}
+
+// fetched takes what was looked up.
+func (s *shard) fetched(e *entity, m bus.Stored, err error) {
+	switch j := e.waiting[0]; {
+	case errors.Is(err, bus.ErrNotFound):
+		e.state, e.seq, e.loaded = canonical.NewEvent(j.kind, e.id), 0, true
+		return
+	case err == nil:
+		if e.state, err = canonical.DecodeEvent(m.Data); err == nil {
+			e.seq, e.loaded = m.Seq, true
+			return
+		}
+	}
+	j := e.waiting[0]
+	e.waiting = e.waiting[1:]
+	j.delivery.Done(fmt.Errorf("load entity %s: %w", e.id, err))
+}
+
 // load sees to it that e's state is there.
 func (s *shard) load(ctx context.Context, j job, e *entity) (err error) {
 	if e.loaded {
@@ -276,6 +322,8 @@ func (s *shard) published(ctx context.Context, a ack) {
 	e := a.e
 	switch {
 	case a.joint:
+	case a.found:
+		s.fetched(e, a.state, a.err)
 	case a.err == nil:
 		e.state, e.seq = e.next, a.seq
 		e.current.delivery.Done(nil)

@@ -17,7 +17,6 @@ import (
 	"maps"
 	"slices"
 	"strconv"
-	"strings"
 	"time"
 
 	"github.com/goccy/go-json"
@@ -97,7 +96,7 @@ func Run(ctx context.Context, cfg Config) error {
 	if err != nil {
 		return err
 	}
-	d := &dispatcher{cfg: cfg, resolver: resolver, seed: maphash.MakeSeed()}
+	d := &dispatcher{cfg: cfg, resolver: resolver, seed: maphash.MakeSeed(), in: make(chan *bus.Delivery, row)}
 	work, finish := context.WithCancel(context.WithoutCancel(ctx))
 	defer finish()
 	var shards errgroup.Group
@@ -112,12 +111,17 @@ func Run(ctx context.Context, cfg Config) error {
 	}
 	g, gctx := errgroup.WithContext(ctx)
 	g.Go(func() error {
+		defer close(d.in)
+		return cfg.Bus.Consume(gctx, bus.Subscription{Stream: streams.RAW, Durable: streams.Transform().Durable, Stage: "transform", Batch: 1000}, d.take)
+	})
+	g.Go(func() error {
 		defer func() {
 			for _, s := range d.shards {
 				close(s.in)
 			}
 		}()
-		return cfg.Bus.Consume(gctx, bus.Subscription{Stream: streams.RAW, Durable: streams.Transform().Durable, Stage: "transform", Batch: 500}, d.handle)
+		d.run(work)
+		return nil
 	})
 	g.Go(func() error { return derive.Tags(gctx, cfg.Bus) })
 	g.Go(func() error {
@@ -135,17 +139,6 @@ func Run(ctx context.Context, cfg Config) error {
 	return err
 }
 
-// notice ends the subject of a notice.
-const notice = "." + string(observation.Notice)
-
-// dispatcher sees RAW in order: it decodes, resolves and hands on.
-type dispatcher struct {
-	cfg      Config
-	resolver *identity.Resolver
-	shards   []*shard
-	seed     maphash.Seed
-}
-
 // job is one observation on its way.
 type job struct {
 	delivery *bus.Delivery
@@ -156,6 +149,9 @@ type job struct {
 	policy   Policy
 	// by is the entity that id was found under, if that was merged into it.
 	by canonical.CanonicalID
+	// fresh says that the entity was given its id for this job, so that there is
+	// no state of it to load.
+	fresh bool
 	// doubt says why a record's keys don't say whose it is besides.
 	doubt error
 	// with is set for what is about two entities: the job is in the queues of
@@ -163,56 +159,54 @@ type job struct {
 	with *joint
 }
 
-func (d *dispatcher) handle(ctx context.Context, m *bus.Delivery) {
-	if strings.HasSuffix(m.Subject, notice) {
-		m.Done(nil) // a hint, which hydrate has been handed too
-		return
-	}
-	j, err := d.prepare(ctx, m)
-	if err != nil || j.id == "" {
-		m.Done(err)
-		return
-	}
-	d.send(j)
-	if j.with != nil {
-		j.id = j.with.other
-		d.send(j)
-		// Whose the records that come next are may depend on it.
-		<-j.with.done
-	}
-}
-
-// send puts j into the queue of its entity. Since there is one dispatcher, any
-// two jobs that are in the same two queues are in the same order in both.
-func (d *dispatcher) send(j job) {
-	d.shards[maphash.String(d.seed, string(j.id))%uint64(len(d.shards))].in <- j
-}
-
-// prepare returns a job without an id for what there is nothing to do about.
-func (d *dispatcher) prepare(ctx context.Context, m *bus.Delivery) (job, error) {
+// read decodes an observation and puts it in canonical terms. A sight without
+// a tenant is nothing to do anything about.
+func (d *dispatcher) read(m *bus.Delivery) (sight, error) {
 	o, err := observation.Decode(m.Data)
 	if err != nil {
-		return job{}, bus.Terminate(err)
+		return sight{}, bus.Terminate(err)
 	}
 	policy, ok := d.cfg.Tenants[o.Tenant]
 	switch {
 	case !ok:
-		return job{}, yours(envelope.Mapping, fmt.Errorf("observation of tenant %s, which is not configured", o.Tenant))
+		return sight{}, yours(envelope.Mapping, fmt.Errorf("observation of tenant %s, which is not configured", o.Tenant))
 	case o.Kind != canonical.KindContact && !slices.Contains(canonical.Items(), o.Kind):
-		return job{}, bus.Terminate(fmt.Errorf("observation of kind %q, which is not handled", o.Kind))
+		return sight{}, bus.Terminate(fmt.Errorf("observation of kind %q, which is not handled", o.Kind))
 	}
-	j := job{delivery: m, tenant: o.Tenant, kind: o.Kind, policy: policy, seen: merge.Seen{
+	s := sight{o: o, job: job{delivery: m, tenant: o.Tenant, kind: o.Kind, policy: policy, seen: merge.Seen{
 		System: o.System, External: o.ExternalID, Via: o.Via, Absent: o.Absent, ParentGone: o.ParentGone, Wrote: o.Wrote, Atomic: o.Atomic, Target: o.Target, Creates: o.Creates, Reason: o.Reason, Restored: o.Restored,
 		At: canonical.Read{AsOf: o.ReadBegan.UnixMicro(), Seq: m.Seq},
-	}}
+	}}}
 	if of := m.Header[observation.ReplayOf]; len(of) > 0 {
-		if err := replayed(&j, o, of[0]); err != nil {
-			return job{}, err
+		if err := replayed(&s.job, o, of[0]); err != nil {
+			return sight{}, err
 		}
 	}
 	if !o.Modified.IsZero() {
-		j.seen.At.Modified = o.Modified.UnixMicro()
+		s.job.seen.At.Modified = o.Modified.UnixMicro()
 	}
+	if !o.Via.Shows() {
+		return s, nil
+	}
+	if !o.Absent {
+		if s.job.seen.Shown, err = policy.Lens.Show(o); err != nil {
+			return sight{}, yours(envelope.Mapping, err)
+		}
+		if s.job.seen.Shown.Skip != "" {
+			return sight{}, nil
+		}
+	}
+	s.record = identity.Record{
+		Tenant: o.Tenant, Kind: o.Kind, System: o.System, External: o.ExternalID, Shown: s.job.seen.Shown, Entity: o.Entity, Absent: o.Absent, Policy: policy.Rules,
+	}
+	return s, nil
+}
+
+// resolve says which entity a sight is of. A job without an id is one that
+// there is nothing to do about.
+func (d *dispatcher) resolve(ctx context.Context, s sight) (job, error) {
+	j, o := s.job, s.o
+	var err error
 	switch o.Via {
 	case observation.Intent:
 		j.id, j.by = d.resolver.Follow(o.Entity)
@@ -239,25 +233,14 @@ func (d *dispatcher) prepare(ctx context.Context, m *bus.Delivery) (job, error) 
 			return job{}, err
 		}
 	}
-	if !o.Absent {
-		if j.seen.Shown, err = policy.Lens.Show(o); err != nil {
-			return job{}, yours(envelope.Mapping, err)
-		}
-		if j.seen.Shown.Skip != "" {
-			return job{}, nil
-		}
-	}
-	r := identity.Record{
-		Tenant: o.Tenant, Kind: o.Kind, System: o.System, External: o.ExternalID, Shown: j.seen.Shown, Entity: o.Entity, Absent: o.Absent, Policy: policy.Rules,
-	}
 	if o.Kind != canonical.KindContact {
-		return d.prepareItem(ctx, j, r, m.Count)
+		return d.resolveItem(ctx, j, s.record)
 	}
-	whose, err := d.resolver.Resolve(ctx, r)
+	whose, err := d.resolver.Resolve(ctx, s.record)
 	if errors.Is(err, identity.ErrAmbiguous) {
 		return job{}, yours(envelope.Data, err)
 	}
-	if j.id, j.by, j.doubt = whose.ID, whose.By, whose.Doubt; whose.With != "" {
+	if j.id, j.by, j.doubt, j.fresh = whose.ID, whose.By, whose.Doubt, whose.New; whose.With != "" {
 		j.with = newJoint(whose.ID, whose.With)
 		j.with.wroteFor, _ = d.resolver.Follow(o.Entity)
 	}
@@ -295,17 +278,17 @@ func creates(o observation.Observation) canonical.ExternalID {
 // making; then it is taken for what it looks like.
 const expected = 40
 
-// prepareItem resolves a task, a note or an appointment, and the contact that
+// resolveItem resolves a task, a note or an appointment, and the contact that
 // it hangs on.
-func (d *dispatcher) prepareItem(ctx context.Context, j job, r identity.Record, count int) (job, error) {
+func (d *dispatcher) resolveItem(ctx context.Context, j job, r identity.Record) (job, error) {
 	if wait, err := d.resolver.Expecting(ctx, r); err != nil {
 		return job{}, err
-	} else if wait && count < expected {
+	} else if wait && j.delivery.Count < expected {
 		return job{}, bus.Later(fmt.Errorf("%s record %s may be one that is being made", r.System, r.External), 250*time.Millisecond)
 	}
 	parent := r.Shown.Parent
 	var err error
-	if parent != "" {
+	if r.Contact = ""; parent != "" {
 		if r.Contact, err = d.resolver.Contact(ctx, r.Tenant, r.System, parent); err != nil {
 			return job{}, err
 		}
@@ -314,6 +297,7 @@ func (d *dispatcher) prepareItem(ctx context.Context, j job, r identity.Record, 
 	if errors.Is(err, identity.ErrAmbiguous) {
 		return job{}, yours(envelope.Data, err)
 	}
+	j.fresh = whose.New
 	if j.id = whose.ID; r.Entity != j.id {
 		// It was made for an entity that has got another record there meanwhile,
 		// and is one of its own. What it shows was not in the merge yet.
@@ -322,7 +306,7 @@ func (d *dispatcher) prepareItem(ctx context.Context, j job, r identity.Record, 
 	if err != nil || j.id == "" || parent == "" {
 		return j, err
 	}
-	if err := d.resolver.Hang(ctx, r.Tenant, r.System, parent, r.Kind, j.id); err != nil {
+	if err := d.resolver.Hang(ctx, r, j.id); err != nil {
 		return job{}, err
 	}
 	if r.Contact == "" {

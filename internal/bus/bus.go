@@ -130,6 +130,23 @@ type KV interface {
 	Delete(ctx context.Context, key string, rev uint64) error
 }
 
+// Looker is what a [Reader] may be besides: one that looks up without waiting.
+type Looker interface {
+	// LastAsync looks up what Last does and calls done exactly once, from a
+	// goroutine that others wait for too or before it returns: done must not
+	// block. It returns an error (and never calls done) only if it could not ask.
+	LastAsync(ctx context.Context, stream, subject string, done func(Stored, error)) error
+}
+
+// AsyncKV is what a [KV] may be besides. Its methods are Get and Create that
+// call done exactly once, as [Looker] does, and return an error only if they
+// could not ask. A CreateAsync of a key that was deleted is ErrExists; Create
+// knows better.
+type AsyncKV interface {
+	GetAsync(ctx context.Context, key string, done func([]byte, uint64, error)) error
+	CreateAsync(ctx context.Context, key string, value []byte, done func(uint64, error)) error
+}
+
 // Delivery is a message handed out by a durable consumer. It must be settled
 // exactly once with Done, from any goroutine.
 type Delivery struct {

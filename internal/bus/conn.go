@@ -83,6 +83,7 @@ type Conn struct {
 
 	pending sync.Map // *nats.Msg → func(Ack, error)
 	slots   chan struct{}
+	lookups lookups
 
 	failed  sync.Map // where to, the first token of a subject → failure
 	mu      sync.Mutex
@@ -737,8 +738,8 @@ func (c *Conn) backoff(count int) time.Duration {
 }
 
 type kv struct {
-	b  jetstream.KeyValue
-	nc *nats.Conn
+	b jetstream.KeyValue
+	c *Conn
 }
 
 // Bucket implements [Bus].
@@ -747,7 +748,7 @@ func (c *Conn) Bucket(ctx context.Context, name string) (KV, error) {
 	if err != nil {
 		return nil, fmt.Errorf("bucket %s: %w", name, err)
 	}
-	return kv{b, c.nc}, nil
+	return kv{b, c}, nil
 }
 
 func kvError(err error) error {
@@ -823,12 +824,12 @@ func (k kv) atOnce(ctx context.Context, pattern string) (keys []string, all bool
 		return nil, false, fmt.Errorf("list keys: %w", err)
 	}
 	answers := make(chan *nats.Msg, 1024+1)
-	sub, err := k.nc.ChanSubscribe(k.nc.NewInbox(), answers)
+	sub, err := k.c.nc.ChanSubscribe(k.c.nc.NewInbox(), answers)
 	if err != nil {
 		return nil, false, fmt.Errorf("list keys: %w", err)
 	}
 	defer func() { _ = sub.Unsubscribe() }() // fails only if the connection is closed
-	if err := k.nc.PublishRequest("$JS.API.DIRECT.GET.KV_"+k.b.Bucket(), sub.Subject, request); err != nil {
+	if err := k.c.nc.PublishRequest("$JS.API.DIRECT.GET.KV_"+k.b.Bucket(), sub.Subject, request); err != nil {
 		return nil, false, fmt.Errorf("list keys: %w", err)
 	}
 	for {

@@ -34,6 +34,7 @@ type Entities func(ctx context.Context, tenant canonical.Tenant, kind canonical.
 // records in RAW order, so that a rebuild from RAW gives the same ids.
 type Resolver struct {
 	claims   bus.KV
+	async    bus.AsyncKV // claims, if they can be asked without waiting; else nil
 	entities Entities
 	cache    *lru.Cache[string, canonical.CanonicalID]
 	// linked is who was linked last, for entities whose first event is on its
@@ -45,6 +46,11 @@ type Resolver struct {
 	// being made there; creatingAt where an entity is among them.
 	creating   map[string]map[canonical.CanonicalID]bool
 	creatingAt map[string]string
+
+	// What Warm found: the claims that are not there, and states. See ahead.go.
+	absences map[string]bool
+	states   map[canonical.CanonicalID]*sight
+	taking   *taking
 
 	mu     sync.Mutex
 	merged map[canonical.CanonicalID]canonical.CanonicalID // entities that are others now
@@ -64,7 +70,8 @@ func New(claims bus.KV, entities Entities, size int) (*Resolver, error) {
 	if err != nil {
 		return nil, fmt.Errorf("identity cache: %w", err)
 	}
-	return &Resolver{claims: claims, entities: entities, cache: cache, linked: linked, itself: itself,
+	async, _ := claims.(bus.AsyncKV)
+	return &Resolver{claims: claims, async: async, entities: entities, cache: cache, linked: linked, itself: itself,
 		creating: map[string]map[canonical.CanonicalID]bool{}, creatingAt: map[string]string{}, merged: map[canonical.CanonicalID]canonical.CanonicalID{}}, nil
 }
 
@@ -96,6 +103,9 @@ type Resolved struct {
 	By canonical.CanonicalID
 	// Doubt says, of a linked record, why its keys don't decide.
 	Doubt error
+	// New says that ID was given to the record just now, so that there is no
+	// state of it yet, as long as the claims are confirmed.
+	New bool
 }
 
 // Resolve returns the entity of r: the one that its external id is linked to;
@@ -125,6 +135,7 @@ func (v *Resolver) Resolve(ctx context.Context, r Record) (Resolved, error) {
 		}
 		if id == "" {
 			id = canonical.NewID(r.Tenant, r.Kind, r.System, r.External)
+			out.New = v.taking != nil && v.absences[link]
 		}
 		// Another instance may have been first: then its word counts.
 		if id, err = v.claim(ctx, link, id); err != nil {
@@ -181,7 +192,7 @@ func (v *Resolver) absent(ctx context.Context, r Record, id canonical.CanonicalI
 	if x, is := v.linked.Get(string(r.System) + "." + string(out.ID)); is && x == r.External {
 		v.linked.Remove(string(r.System) + "." + string(out.ID))
 	}
-	state, ok, err := v.entities(ctx, r.Tenant, r.Kind, out.ID)
+	state, ok, err := v.state(ctx, r.Tenant, r.Kind, out.ID)
 	if err != nil || !ok {
 		return out, err
 	}
@@ -301,7 +312,7 @@ func (v *Resolver) find(ctx context.Context, r Record) (id, other canonical.Cano
 func (v *Resolver) entity(ctx context.Context, r Record, id canonical.CanonicalID) (canonical.Event, bool, error) {
 	for {
 		id, _ = v.follow(id)
-		state, ok, err := v.entities(ctx, r.Tenant, r.Kind, id)
+		state, ok, err := v.state(ctx, r.Tenant, r.Kind, id)
 		if err != nil || !ok || state.MergedInto == "" {
 			return state, ok, err
 		}
@@ -399,7 +410,7 @@ func (v *Resolver) move(ctx context.Context, name string, id canonical.Canonical
 }
 
 func (v *Resolver) get(ctx context.Context, key string) (canonical.CanonicalID, error) {
-	if id, ok := v.cache.Get(key); ok {
+	if id, ok := v.cache.Get(key); ok || v.absences[key] {
 		return id, nil
 	}
 	value, _, err := v.claims.Get(ctx, key)
@@ -417,6 +428,9 @@ func (v *Resolver) get(ctx context.Context, key string) (canonical.CanonicalID, 
 func (v *Resolver) claim(ctx context.Context, key string, id canonical.CanonicalID) (canonical.CanonicalID, error) {
 	if holder, ok := v.cache.Get(key); ok {
 		return holder, nil
+	}
+	if v.absences[key] && v.take(ctx, key, id) {
+		return id, nil
 	}
 	_, err := v.claims.Create(ctx, key, []byte(id))
 	switch {

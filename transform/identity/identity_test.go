@@ -35,6 +35,16 @@ func (b *bucket) Create(ctx context.Context, key string, value []byte) (uint64, 
 	return b.Put(ctx, key, value)
 }
 
+func (b *bucket) GetAsync(ctx context.Context, key string, done func([]byte, uint64, error)) error {
+	done(b.Get(ctx, key))
+	return nil
+}
+
+func (b *bucket) CreateAsync(ctx context.Context, key string, value []byte, done func(uint64, error)) error {
+	done(b.Create(ctx, key, value))
+	return nil
+}
+
 func (b *bucket) Update(ctx context.Context, key string, value []byte, rev uint64) (uint64, error) {
 	if b.revs[key] != rev {
 		return 0, bus.ErrWrongSequence

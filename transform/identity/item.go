@@ -36,12 +36,22 @@ func (v *Resolver) Now(ctx context.Context, tenant canonical.Tenant, id canonica
 }
 
 // Hang notes that an item hangs on a record, so that it can be told when that
-// record is linked. The note has to be there before a contact that wasn't
-// known is looked up once more: then whoever links it sees the note, or the
-// look sees the link.
-func (v *Resolver) Hang(ctx context.Context, tenant canonical.Tenant, system canonical.System, parent canonical.ExternalID, kind canonical.Kind, id canonical.CanonicalID) error {
-	_, err := v.claim(ctx, childrenOf(tenant, system, parent)+"."+string(kind)+"."+string(id), id)
+// record is linked. The note has to be there before a contact that isn't known
+// is looked up once more: then whoever links it sees the note, or the look sees
+// the link. So for such a one Hang waits, and forgets that it wasn't there.
+func (v *Resolver) Hang(ctx context.Context, r Record, id canonical.CanonicalID) error {
+	if r.Contact == "" {
+		taking := v.taking
+		v.taking = nil
+		defer func() { v.taking = taking }()
+		delete(v.absences, streams.LinkKey(r.Tenant, canonical.KindContact, r.System, r.Shown.Parent))
+	}
+	_, err := v.claim(ctx, childOf(r, id), id)
 	return err
+}
+
+func childOf(r Record, id canonical.CanonicalID) string {
+	return childrenOf(r.Tenant, r.System, r.Shown.Parent) + "." + string(r.Kind) + "." + string(id)
 }
 
 func childrenOf(tenant canonical.Tenant, system canonical.System, parent canonical.ExternalID) string {
@@ -85,7 +95,7 @@ func (v *Resolver) Creating(ctx context.Context, tenant canonical.Tenant, kind c
 	}
 	v.creating[at][entity] = true
 	v.creatingAt[who] = at
-	return v.Hang(ctx, tenant, system, parent, kind, entity)
+	return v.Hang(ctx, Record{Tenant: tenant, Kind: kind, System: system, Shown: mapping.Shown{Parent: parent}}, entity)
 }
 
 func creatingKey(tenant canonical.Tenant, kind canonical.Kind, system canonical.System, parent canonical.ExternalID) string {

@@ -10,9 +10,11 @@ import (
 
 	"github.com/goccy/go-json"
 	lru "github.com/hashicorp/golang-lru/v2"
+	"go.opentelemetry.io/otel/attribute"
 
 	"github.com/causeway-sync/causeway/internal/bus"
 	"github.com/causeway-sync/causeway/internal/erase"
+	"github.com/causeway-sync/causeway/internal/trace"
 	"github.com/causeway-sync/causeway/schemas/canonical"
 	"github.com/causeway-sync/causeway/schemas/envelope"
 	"github.com/causeway-sync/causeway/streams"
@@ -169,7 +171,15 @@ func (s *shard) merge(ctx context.Context, e *entity) (started bool, err error) 
 		return false, bus.Terminate(err)
 	}
 	e.next = next
+	done := func(error) {}
+	if trace.Traced(j.delivery.Header) {
+		var span trace.Span
+		ctx, span = trace.Start(trace.From(ctx, j.delivery.Header), "merge", attribute.String("causeway.tenant", string(j.tenant)),
+			attribute.String("causeway.kind", string(j.kind)), attribute.String("causeway.op", string(out.Op)))
+		done = span.End
+	}
 	err = s.cfg.Bus.PublishAsync(ctx, m, func(a bus.Ack, err error) {
+		done(err)
 		s.ack(ack{e: e, seq: a.Seq, err: err})
 	})
 	return err == nil, err

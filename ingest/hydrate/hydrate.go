@@ -30,6 +30,7 @@ import (
 	"github.com/causeway-sync/causeway/internal/apierr"
 	"github.com/causeway-sync/causeway/internal/bus"
 	"github.com/causeway-sync/causeway/internal/clock"
+	"github.com/causeway-sync/causeway/internal/trace"
 	"github.com/causeway-sync/causeway/schemas/canonical"
 	"github.com/causeway-sync/causeway/schemas/observation"
 	"github.com/causeway-sync/causeway/streams"
@@ -199,7 +200,9 @@ func (h *hydrator) written(ctx context.Context, notice observation.Observation) 
 	return !announcer.Adds(notice, *sight), nil
 }
 
-func (h *hydrator) handle(ctx context.Context, m bus.Stored, count int) error {
+func (h *hydrator) handle(ctx context.Context, m bus.Stored, count int) (err error) {
+	ctx, span := trace.Start(ctx, "fetch")
+	defer func() { span.End(err) }()
 	s, err := streams.Parse(m.Subject)
 	if err != nil {
 		return bus.Terminate(err)

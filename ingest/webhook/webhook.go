@@ -35,10 +35,12 @@ import (
 	"github.com/goccy/go-json"
 	lru "github.com/hashicorp/golang-lru/v2"
 	"github.com/rs/zerolog"
+	"go.opentelemetry.io/otel/attribute"
 	"golang.org/x/time/rate"
 
 	"github.com/causeway-sync/causeway/internal/bus"
 	"github.com/causeway-sync/causeway/internal/clock"
+	"github.com/causeway-sync/causeway/internal/trace"
 	"github.com/causeway-sync/causeway/schemas/canonical"
 	"github.com/causeway-sync/causeway/schemas/envelope"
 	"github.com/causeway-sync/causeway/schemas/observation"
@@ -150,7 +152,10 @@ type answer struct {
 
 // ServeHTTP implements http.Handler.
 func (d *Door) ServeHTTP(w http.ResponseWriter, r *http.Request) {
-	a := d.take(r)
+	ctx, span := trace.Start(r.Context(), "webhook", attribute.String("causeway.system", string(d.source.System())))
+	a := d.take(r.WithContext(ctx))
+	span.Set(attribute.String("causeway.result", a.result))
+	span.End(nil)
 	d.cfg.Count(d.source.System(), a.result)
 	if a.retryAfter > 0 {
 		w.Header().Set("Retry-After", strconv.Itoa(a.retryAfter))

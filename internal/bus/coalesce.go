@@ -10,6 +10,7 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"github.com/causeway-sync/causeway/internal/clock"
+	"github.com/causeway-sync/causeway/internal/trace"
 )
 
 // keepAlive is how often the broker is told that what waits is still wanted;
@@ -58,7 +59,7 @@ func Coalesce(ctx context.Context, c Consumer, clk clock.Clock, sub Subscription
 						newest = d
 					}
 				}
-				err := work(run.watched(runCtx), newest.Stored, count)
+				err := work(trace.From(run.watched(runCtx), newest.Header), newest.Stored, count)
 				run.end()
 				q.finished(k, batch)
 				for _, d := range batch {

@@ -19,6 +19,7 @@ import (
 	"github.com/rs/zerolog"
 
 	"github.com/causeway-sync/causeway/internal/clock"
+	"github.com/causeway-sync/causeway/internal/trace"
 	"github.com/causeway-sync/causeway/schemas/envelope"
 	"github.com/causeway-sync/causeway/streams"
 )
@@ -218,6 +219,7 @@ func (c *Conn) PublishAsync(ctx context.Context, m Message, done func(Ack, error
 	for k, v := range m.Header {
 		msg.Header[k] = v
 	}
+	trace.Into(ctx, len(m.Header["ce-id"]) > 0, func(k, v string) { msg.Header[k] = []string{v} })
 	var opts []jetstream.PublishOpt
 	if m.ID != "" {
 		opts = append(opts, jetstream.WithMsgID(m.ID))
@@ -640,7 +642,7 @@ func (c *Conn) next(late, work context.Context, it jetstream.MessagesContext, p 
 			d.Done(ErrStopping)
 			continue
 		}
-		handle(d.run.watched(work), d)
+		handle(trace.From(d.run.watched(work), d.Header), d)
 	}
 }
 

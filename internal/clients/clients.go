@@ -13,6 +13,7 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/rs/zerolog"
+	"go.opentelemetry.io/otel/attribute"
 
 	"github.com/causeway-sync/causeway/internal/budget"
 	"github.com/causeway-sync/causeway/internal/bus"
@@ -21,6 +22,7 @@ import (
 	"github.com/causeway-sync/causeway/internal/config"
 	"github.com/causeway-sync/causeway/internal/ghlapi"
 	"github.com/causeway-sync/causeway/internal/noviapi"
+	"github.com/causeway-sync/causeway/internal/trace"
 	"github.com/causeway-sync/causeway/schemas/canonical"
 	"github.com/causeway-sync/causeway/streams"
 )
@@ -98,11 +100,15 @@ type counted struct {
 }
 
 func (c counted) RoundTrip(r *http.Request) (*http.Response, error) {
+	// Not the URL, whose query may hold an address.
+	_, span := trace.Start(r.Context(), "call "+c.system, attribute.String("causeway.system", c.system), attribute.String("causeway.tenant", c.tenant), attribute.String("http.request.method", r.Method))
 	res, err := c.base.RoundTrip(r)
 	status := 0
 	if err == nil {
 		status = res.StatusCode
+		span.Set(attribute.Int("http.response.status_code", status))
 	}
+	span.End(err)
 	c.calls.WithLabelValues(c.system, c.tenant, r.Method, strconv.Itoa(status)).Inc()
 	return res, err
 }

@@ -5,6 +5,7 @@ import (
 	"context"
 	"io"
 	"net/http"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -13,6 +14,10 @@ import (
 	"github.com/cloudevents/sdk-go/v2/binding"
 	cehttp "github.com/cloudevents/sdk-go/v2/protocol/http"
 	"github.com/nats-io/nats.go/jetstream"
+	"go.opentelemetry.io/otel"
+	sdktrace "go.opentelemetry.io/otel/sdk/trace"
+	"go.opentelemetry.io/otel/sdk/trace/tracetest"
+	"go.opentelemetry.io/otel/trace/noop"
 
 	"github.com/causeway-sync/causeway/internal/dev"
 	"github.com/causeway-sync/causeway/schemas"
@@ -21,10 +26,15 @@ import (
 )
 
 func TestContactsAndTagsTravelBothWays(t *testing.T) {
+	spans := tracetest.NewSpanRecorder()
+	otel.SetTracerProvider(sdktrace.NewTracerProvider(sdktrace.WithSpanProcessor(spans)))
+	defer otel.SetTracerProvider(noop.NewTracerProvider())
 	w := world(t, dev.Options{PollGHL: time.Second, PollNovi: time.Second, Items: true, Seed: 2})
 	r, err := w.Run(t.Context(), dev.Play{Contacts: 40, Changes: 160, Pace: 20 * time.Millisecond, Start: func() error { here(t, w); return nil }})
 	good(t, r, err)
 	rebuilt(t, w)
+
+	t.Run("a trace goes from the webhook to the call", func(t *testing.T) { traced(t, spans.Ended()) })
 
 	c := connect(t, w)
 	messageTypes := map[string]string{streams.RAW: "causeway.observation.v1", streams.EFFECTS: "causeway.effect.v1", streams.DEAD: "causeway.dead_letter.v1"}
@@ -83,6 +93,41 @@ func TestContactsAndTagsTravelBothWays(t *testing.T) {
 			}
 		}
 	})
+}
+
+// traced fails unless there are traces that go all the way from a webhook of one
+// system to a call to the other, or if one says who it is about.
+func traced(t *testing.T, spans []sdktrace.ReadOnlySpan) {
+	t.Helper()
+	names := map[string]map[string]bool{} // by trace
+	for _, s := range spans {
+		id := s.SpanContext().TraceID().String()
+		if names[id] == nil {
+			names[id] = map[string]bool{}
+		}
+		system := ""
+		for _, a := range s.Attributes() {
+			if a.Key == "causeway.system" && s.Name() == "webhook" {
+				system = " of " + a.Value.AsString()
+			}
+			private(t, a.Value.Emit())
+		}
+		names[id][s.Name()+system] = true
+	}
+	for _, way := range [][]string{
+		{"webhook of ghl", "fetch", "call ghl", "merge", "write to novi", "call novi"},
+		{"webhook of novi", "fetch", "call novi", "merge", "write to ghl", "call ghl"},
+	} {
+		n := 0
+		for _, have := range names {
+			if !slices.ContainsFunc(way, func(name string) bool { return !have[name] }) {
+				n++
+			}
+		}
+		if n == 0 {
+			t.Errorf("of %d traces none goes through %v", len(names), way)
+		}
+	}
 }
 
 // read reads a message of CANONICAL with the public CloudEvents SDK: the

@@ -170,6 +170,11 @@ func Logger(w io.Writer, level, format string) zerolog.Logger {
 // the stage is ended as on a signal and begun anew with it, whole: one that
 // doesn't load, or that the stage can't start with, changes nothing.
 func Run(ctx context.Context, name string, file *config.File, address string, logger zerolog.Logger, run func(context.Context, Env) error) error {
+	spans, err := tracing(ctx, name)
+	if err != nil {
+		return err
+	}
+	defer spans()
 	metrics := prometheus.NewRegistry()
 	stage := new(atomic.Pointer[prometheus.Registry]) // what the stage itself counts
 	stage.Store(prometheus.NewRegistry())

@@ -28,6 +28,7 @@ import (
 	"github.com/causeway-sync/causeway/internal/clock"
 	"github.com/causeway-sync/causeway/internal/hold"
 	"github.com/causeway-sync/causeway/internal/mapping"
+	"github.com/causeway-sync/causeway/internal/trace"
 	"github.com/causeway-sync/causeway/schemas/canonical"
 	"github.com/causeway-sync/causeway/schemas/effect"
 	"github.com/causeway-sync/causeway/schemas/envelope"
@@ -223,7 +224,9 @@ type task struct {
 	waits     bool // for the transform
 }
 
-func (c *Controller) handle(ctx context.Context, m bus.Stored, count int) error {
+func (c *Controller) handle(ctx context.Context, m bus.Stored, count int) (err error) {
+	ctx, span := trace.Start(ctx, "write to "+string(c.cfg.System))
+	defer func() { span.End(err) }()
 	subject, err := streams.Parse(m.Subject)
 	if err != nil {
 		return bus.Terminate(err)

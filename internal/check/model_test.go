@@ -372,21 +372,3 @@ func (h *history) operations() int {
 	}
 	return n
 }
-
-// until is how many operations there were up to at.
-func (h *history) until(at time.Time) int {
-	n := 0
-	for _, c := range h.calls {
-		if !c.At.After(at) {
-			n++
-		}
-	}
-	for _, list := range h.messages {
-		for _, m := range list {
-			if !m.Time.After(at) {
-				n++
-			}
-		}
-	}
-	return n
-}

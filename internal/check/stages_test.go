@@ -37,8 +37,6 @@ type office struct {
 	model  *pipeline   // whose way to write records is used
 	calls  []check.Call
 	made   int
-	// late is a call that is done once more when it is asked for.
-	late func()
 	// flaky has every create done, and answered with an error that leaves it
 	// open; so often.
 	flaky int

@@ -10,10 +10,9 @@ const depth = 300
 
 // sample is what a tenant looked like at one moment.
 type sample struct {
-	lag     int32 // messages that wait for it
-	toGHL   int32 // writes since the sample before
-	toNovi  int32
-	problem bool
+	lag    int32 // messages that wait for it
+	toGHL  int32 // writes since the sample before
+	toNovi int32
 }
 
 // ring keeps the last samples.

@@ -17,6 +17,7 @@ import (
 // FromFile returns what file says. instance names the process, to people.
 func FromFile(file *config.File, b bus.Bus, instance string, clk clock.Clock, random rand.Source, logger zerolog.Logger, metrics prometheus.Registerer) (Config, error) {
 	cfg := Config{Bus: b, Clock: clk, Rand: random, Logger: logger, Metrics: metrics}
+	cfg.Secret = func(reference string) (string, error) { return file.Resolve(config.Secret(reference)) }
 	circuits, err := circuit.New(circuit.Config{Logger: logger, Clock: clk, Metrics: metrics})
 	if err != nil {
 		return Config{}, err
@@ -45,7 +46,7 @@ func FromFile(file *config.File, b bus.Bus, instance string, clk clock.Clock, ra
 			tenant.Protect = t.Novi.Protect
 			tenant.SweptNovi = t.Novi.HasActivities() && *t.Novi.SweepAll > 0
 		}
-		tenant.Policy = t.Policy()
+		tenant.Policy, tenant.Rules = t.Policy(), t.Automations()
 		tenant.CreateGHL, tenant.CreateNovi = t.Policy().CreateGHL, t.Policy().CreateNovi
 		cfg.Tenants = append(cfg.Tenants, tenant)
 	}

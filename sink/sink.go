@@ -7,6 +7,7 @@ import (
 	"context"
 	"fmt"
 	"math/rand/v2"
+	"net/http"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -21,7 +22,9 @@ import (
 	"github.com/causeway-sync/causeway/internal/hold"
 	"github.com/causeway-sync/causeway/internal/mapping"
 	"github.com/causeway-sync/causeway/internal/noviapi"
+	"github.com/causeway-sync/causeway/internal/rule"
 	"github.com/causeway-sync/causeway/schemas/canonical"
+	"github.com/causeway-sync/causeway/sink/act"
 	"github.com/causeway-sync/causeway/sink/apply"
 	"github.com/causeway-sync/causeway/sink/ghl"
 	"github.com/causeway-sync/causeway/sink/novi"
@@ -37,6 +40,11 @@ type Config struct {
 	Tenants []Tenant
 	// Close, if set, is called when Run has ended.
 	Close func()
+	// HTTP calls the webhooks of rules; nil means one that waits 15 s for an answer
+	// and follows no redirect.
+	HTTP *http.Client
+	// Secret returns what a reference of a rule refers to.
+	Secret func(reference string) (string, error)
 	// Circuits stop the work at a system that fails; nil stops none.
 	Circuits *circuit.Set
 }
@@ -64,6 +72,9 @@ type Tenant struct {
 	// Policy says which flows are switched off and what a delete does; nil
 	// means the defaults.
 	Policy *mapping.Policy
+	// Rules are the tenant's automations, of which the sink does what is to be
+	// done outside.
+	Rules rule.Set
 	// Workers is how many entities are written at once at each destination; 0
 	// means 8.
 	Workers int
@@ -86,6 +97,9 @@ func Run(ctx context.Context, cfg Config) error {
 	crossed, err := latency(cfg.Metrics)
 	if err != nil {
 		return err
+	}
+	if cfg.HTTP == nil {
+		cfg.HTTP = &http.Client{Timeout: 15 * time.Second, CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }}
 	}
 	g, ctx := errgroup.WithContext(ctx)
 	g.Go(func() error { return cfg.Circuits.Report(ctx, cfg.Bus, "sink") })
@@ -129,6 +143,11 @@ func Run(ctx context.Context, cfg Config) error {
 			})
 			g.Go(func() error { items.watch(ctx, cfg, system, t.Name); return nil })
 			g.Go(func() error { return c.Run(ctx) })
+		}
+		if t.Rules.Outside() {
+			actor := act.New(act.Config{Bus: cfg.Bus, Clock: cfg.Clock, Logger: cfg.Logger, Tenant: t.Name, Rules: t.Rules, GHL: t.GHL,
+				Hold: cfg.Circuits.Of(canonical.GHL, t.Name).Holds, HTTP: cfg.HTTP, Secret: cfg.Secret})
+			g.Go(func() error { return actor.Run(ctx) })
 		}
 		if t.GHL != nil {
 			start(canonical.GHL, ghl.New(t.GHL, t.Lens, cfg.Clock), t.CreateGHL, t.SweptGHL)

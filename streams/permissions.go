@@ -40,14 +40,15 @@ var roles = map[Role]access{
 		read: []string{IDENTITY}, write: []string{CURSORS, TOKENS, BUDGETS, TENANTS},
 	},
 	RoleTransform: {
-		publish: append(rawVia("relink"), "canonical.>", "dead.transform.>", "dead.tags.>", "dead.children.>"),
+		// Dates that rules wait for are looked for among the last states.
+		publish: append(rawVia("relink", "rule"), "canonical.>", "dead.transform.>", "dead.tags.>", "dead.children.>", "dead.rules.>", "$JS.API.CONSUMER.DELETE.CANONICAL.*"),
 		consume: []string{RAW, CANONICAL}, look: []string{RAW, CANONICAL},
-		write: []string{IDENTITY},
+		write: []string{IDENTITY, CURSORS},
 	},
 	RoleSink: {
 		// How far the others have come says whether the backfill was seen, and
 		// what has succeeded since it was a dead letter.
-		publish: append(rawVia("intent", "writeback", "fetch"), "effects.>", "dead.sink.>", "dead.sink-ghl.>", "dead.sink-novi.>",
+		publish: append(rawVia("intent", "writeback", "fetch"), "effects.>", "dead.sink.>", "dead.sink-ghl.>", "dead.sink-novi.>", "dead.actions.>",
 			"$JS.API.CONSUMER.INFO.RAW.*", "$JS.API.STREAM.PURGE.DEAD", "$JS.API.CONSUMER.DELETE.DEAD.*"),
 		consume: []string{CANONICAL, DEAD}, look: []string{CANONICAL, EFFECTS, RAW, DEAD},
 		read: []string{CURSORS, TENANTS}, write: []string{TOKENS, BUDGETS, HOLDS},

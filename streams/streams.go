@@ -39,6 +39,8 @@ type Consumer struct {
 	Filters []string
 	// Pinned says that of all attached instances the server lets one work.
 	Pinned bool
+	// New says that it begins with what is stored after it was made.
+	New bool
 }
 
 // Transform is the durable consumer that all transform instances share. It is
@@ -112,6 +114,22 @@ func HeldKeys(tenant canonical.Tenant) string { return Token(string(tenant)) + "
 // HeldOf is explained at [HeldKeys].
 func HeldOf(tenant canonical.Tenant, system canonical.System, kind canonical.Kind, id canonical.CanonicalID) string {
 	return subject(string(tenant), string(system), string(kind), string(id)) + ".*"
+}
+
+// Rules is the durable consumer that looks whether a tenant's rules fire. What
+// happened before there were any doesn't make one fire.
+func Rules(tenant canonical.Tenant) Consumer {
+	return Consumer{Stream: CANONICAL, Durable: "rules-" + string(tenant), New: true, Filters: []string{Entities(tenant)}}
+}
+
+// RulesKey returns the key in CURSORS of what the transform remembers of a
+// tenant's rules.
+func RulesKey(tenant canonical.Tenant) string { return string(tenant) + ".rules" }
+
+// Actions is the durable consumer that does what a tenant's rules ask for
+// outside: the firings are events of contacts.
+func Actions(tenant canonical.Tenant) Consumer {
+	return Consumer{Stream: CANONICAL, Durable: "actions-" + string(tenant), Pinned: true, Filters: []string{Contacts(tenant)}}
 }
 
 // Children is the durable consumer that tells what hangs on a contact that the

@@ -170,6 +170,20 @@ func Effect(system canonical.System, tenant canonical.Tenant, kind canonical.Kin
 	return subject("effects", string(system), string(tenant), string(kind), string(id))
 }
 
+// FiringEffect returns the subject of the sink's record of what a rule's firing
+// asks for outside: effects.<system>.<tenant>.rule.<canonical id>.<action>,
+// where the id is the contact's and the action is the firing's key and a number.
+// The system is webhook for a call to anybody else.
+func FiringEffect(system canonical.System, tenant canonical.Tenant, contact canonical.CanonicalID, action string) string {
+	return subject("effects", string(system), string(tenant), string(canonical.Rule), string(contact), action)
+}
+
+// FiringEffects returns the wildcard over what is recorded of an action,
+// whatever the system and the contact.
+func FiringEffects(tenant canonical.Tenant, action string) string {
+	return "effects.*." + Token(string(tenant)) + "." + string(canonical.Rule) + ".*." + Token(action)
+}
+
 // Dead returns the subject of a dead letter: dead.<stage>.<tenant>.<kind>.<id>.
 // An unknown tenant or kind is the token "unknown".
 func Dead(stage string, tenant canonical.Tenant, kind canonical.Kind, id string) string {
@@ -208,7 +222,7 @@ type Parsed struct {
 	Via    observation.Via
 	Op     canonical.Op
 	Stage  string
-	Action string
+	Action string // of an audit, or of what a rule's firing asks for outside
 }
 
 // Parse reads a subject that this package built. It refuses any other.
@@ -227,6 +241,8 @@ func Parse(subject string) (Parsed, error) {
 		return Parsed{Stream: t[0], Kind: canonical.Kind(t[1]), Tenant: canonical.Tenant(t[2]), ID: t[3], Op: canonical.Op(t[4])}, nil
 	case t[0] == "effects" && len(t) == 5:
 		return Parsed{Stream: t[0], System: canonical.System(t[1]), Tenant: canonical.Tenant(t[2]), Kind: canonical.Kind(t[3]), ID: t[4]}, nil
+	case t[0] == "effects" && len(t) == 6 && t[3] == string(canonical.Rule):
+		return Parsed{Stream: t[0], System: canonical.System(t[1]), Tenant: canonical.Tenant(t[2]), Kind: canonical.Kind(t[3]), ID: t[4], Action: t[5]}, nil
 	case t[0] == "dead" && len(t) == 5:
 		return Parsed{Stream: t[0], Stage: t[1], Tenant: canonical.Tenant(t[2]), Kind: canonical.Kind(t[3]), ID: t[4]}, nil
 	case t[0] == "audit" && len(t) == 3:

@@ -80,6 +80,9 @@ func (c Consumer) Config() jetstream.ConsumerConfig {
 		MaxDeliver:    -1,
 		MaxAckPending: 4096,
 	}
+	if c.New {
+		cfg.DeliverPolicy = jetstream.DeliverNewPolicy
+	}
 	if c.Pinned {
 		cfg.PriorityPolicy = jetstream.PriorityPolicyPinned
 		cfg.PriorityGroups = []string{PinnedGroup}

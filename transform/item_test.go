@@ -10,6 +10,7 @@ import (
 
 	"github.com/causeway-sync/causeway/internal/bus"
 	"github.com/causeway-sync/causeway/internal/bustest"
+	"github.com/causeway-sync/causeway/internal/clock"
 	"github.com/causeway-sync/causeway/internal/mapping"
 	"github.com/causeway-sync/causeway/schemas/canonical"
 	"github.com/causeway-sync/causeway/schemas/observation"
@@ -23,12 +24,17 @@ const guild = "alpine-guild"
 type house struct {
 	t *testing.T
 	*bus.Conn
+	policy  transform.Policy
 	minutes int
 	stop    func()
 }
 
 func newHouse(t *testing.T) *house {
-	h := &house{t: t, Conn: bustest.Start(t)}
+	return houseOf(t, transform.Policy{Lens: mapping.Association("US")})
+}
+
+func houseOf(t *testing.T, policy transform.Policy) *house {
+	h := &house{t: t, Conn: bustest.Start(t), policy: policy}
 	t.Cleanup(func() {
 		if t.Failed() {
 			for _, m := range append(bustest.All(t, h.Conn, streams.CANONICAL), bustest.All(t, h.Conn, streams.DEAD)...) {
@@ -43,8 +49,8 @@ func newHouse(t *testing.T) *house {
 func (h *house) start() {
 	h.t.Helper()
 	h.stop = bustest.Go(h.t, func(ctx context.Context) error {
-		return transform.Run(ctx, transform.Config{Bus: h, Logger: zerolog.Nop(),
-			Tenants: map[canonical.Tenant]transform.Policy{guild: {Lens: mapping.Association("US")}}})
+		return transform.Run(ctx, transform.Config{Bus: h, Clock: clock.System{}, Logger: zerolog.Nop(),
+			Tenants: map[canonical.Tenant]transform.Policy{guild: h.policy}})
 	})
 }
 

@@ -24,8 +24,10 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"github.com/causeway-sync/causeway/internal/bus"
+	"github.com/causeway-sync/causeway/internal/clock"
 	"github.com/causeway-sync/causeway/internal/erase"
 	"github.com/causeway-sync/causeway/internal/mapping"
+	"github.com/causeway-sync/causeway/internal/rule"
 	"github.com/causeway-sync/causeway/schemas/canonical"
 	"github.com/causeway-sync/causeway/schemas/envelope"
 	"github.com/causeway-sync/causeway/schemas/observation"
@@ -48,6 +50,8 @@ type Config struct {
 	// Cache is how many entities each shard remembers; 0 means 4,096. What is
 	// remembered is validated by every publish.
 	Cache int
+	// Clock is for the days that rules wait for; nothing else asks for the time.
+	Clock clock.Clock
 }
 
 // Policy is a tenant's merge policy.
@@ -56,6 +60,10 @@ type Policy struct {
 	// Rules are what the tenant has decided beside where fields live; nil
 	// means the defaults.
 	Rules *mapping.Policy
+	// Automations are the tenant's rules, and Zone is where a day of theirs
+	// begins; nil means UTC.
+	Automations rule.Set
+	Zone        *time.Location
 }
 
 func (p Policy) merge() merge.Policy {
@@ -87,6 +95,16 @@ func Run(ctx context.Context, cfg Config) error {
 	for _, c := range []streams.Consumer{streams.Transform(), streams.Tags(), streams.Children()} {
 		if err := cfg.Bus.EnsureConsumer(ctx, c); err != nil {
 			return fmt.Errorf("consumer %s: %w", c.Durable, err)
+		}
+	}
+	var rules []*derive.Rules
+	for _, tenant := range slices.Sorted(maps.Keys(cfg.Tenants)) {
+		if p := cfg.Tenants[tenant]; len(p.Automations) > 0 {
+			r, err := derive.NewRules(ctx, derive.RulesConfig{Bus: cfg.Bus, Clock: cfg.Clock, Logger: cfg.Logger, Tenant: tenant, Rules: p.Automations, Zone: p.Zone})
+			if err != nil {
+				return fmt.Errorf("rules of tenant %s: %w", tenant, err)
+			}
+			rules = append(rules, r)
 		}
 	}
 	resolver, err := identity.New(claims, func(ctx context.Context, tenant canonical.Tenant, kind canonical.Kind, id canonical.CanonicalID) (canonical.Event, bool, error) {
@@ -124,6 +142,9 @@ func Run(ctx context.Context, cfg Config) error {
 		return nil
 	})
 	g.Go(func() error { return derive.Tags(gctx, cfg.Bus) })
+	for _, r := range rules {
+		g.Go(func() error { return r.Run(gctx) })
+	}
 	g.Go(func() error {
 		return derive.Children(gctx, cfg.Bus, func(ctx context.Context, tenant canonical.Tenant, system canonical.System, parent canonical.ExternalID) ([]derive.Child, error) {
 			found, err := resolver.Children(ctx, tenant, system, parent)
@@ -174,7 +195,7 @@ func (d *dispatcher) read(m *bus.Delivery) (sight, error) {
 		return sight{}, bus.Terminate(fmt.Errorf("observation of kind %q, which is not handled", o.Kind))
 	}
 	s := sight{o: o, job: job{delivery: m, tenant: o.Tenant, kind: o.Kind, policy: policy, seen: merge.Seen{
-		System: o.System, External: o.ExternalID, Via: o.Via, Absent: o.Absent, ParentGone: o.ParentGone, Wrote: o.Wrote, Atomic: o.Atomic, Target: o.Target, Creates: o.Creates, Reason: o.Reason, Restored: o.Restored,
+		System: o.System, External: o.ExternalID, Via: o.Via, Absent: o.Absent, ParentGone: o.ParentGone, Wrote: o.Wrote, Atomic: o.Atomic, Target: o.Target, Creates: o.Creates, Reason: o.Reason, Firing: o.Firing, Restored: o.Restored,
 		At: canonical.Read{AsOf: o.ReadBegan.UnixMicro(), Seq: m.Seq},
 	}}}
 	if of := m.Header[observation.ReplayOf]; len(of) > 0 {
@@ -185,7 +206,7 @@ func (d *dispatcher) read(m *bus.Delivery) (sight, error) {
 	if !o.Modified.IsZero() {
 		s.job.seen.At.Modified = o.Modified.UnixMicro()
 	}
-	if !o.Via.Shows() {
+	if !o.Via.Shows() || o.Via == observation.FromRule {
 		return s, nil
 	}
 	if !o.Absent {
@@ -214,8 +235,12 @@ func (d *dispatcher) resolve(ctx context.Context, s sight) (job, error) {
 		return j, d.resolver.Creating(ctx, o.Tenant, o.Kind, o.System, creates(o), o.Entity)
 	case observation.Relink:
 		j.id, j.seen.Shown.Parent = o.Entity, o.Parent
-		j.seen.Contact, err = d.resolver.Now(ctx, o.Tenant, o.Contact)
+		if j.seen.Contact, err = d.resolver.Now(ctx, o.Tenant, o.Contact); err == nil && o.System == canonical.Rule {
+			err = d.hang(ctx, j)
+		}
 		return j, err
+	case observation.FromRule:
+		return d.prepareRule(ctx, j, o)
 	case observation.Unmerge:
 		if o.Entity == "" || o.Contact == "" || o.Entity == o.Contact {
 			return job{}, bus.Terminate(errors.New("unmerge: it doesn't say which entity is merged into which"))
@@ -259,6 +284,31 @@ func replayed(j *job, o observation.Observation, of string) error {
 		j.seen.At.Seq = seq
 	}
 	return nil
+}
+
+// prepareRule resolves what a rule asks for: a new record, whose id follows from
+// the firing, or something of the contact.
+func (d *dispatcher) prepareRule(ctx context.Context, j job, o observation.Observation) (job, error) {
+	if o.Firing == nil {
+		return job{}, bus.Terminate(errors.New("observation of a rule that doesn't say which"))
+	}
+	if o.Kind == canonical.KindContact {
+		j.id, j.by = d.resolver.Follow(o.Entity)
+		return j, nil
+	}
+	j.id = canonical.NewID(o.Tenant, o.Kind, canonical.Rule, o.ExternalID)
+	var err error
+	if j.seen.Contact, err = d.resolver.Now(ctx, o.Tenant, o.Contact); err == nil {
+		err = d.hang(ctx, j)
+	}
+	return j, err
+}
+
+// hang notes that what a rule made hangs on its contact, and not on a record of
+// his, so that it hears when the contact gets one.
+func (d *dispatcher) hang(ctx context.Context, j job) error {
+	on := identity.Record{Tenant: j.tenant, Kind: j.kind, System: canonical.Rule, Contact: j.seen.Contact, Shown: mapping.Shown{Parent: canonical.ExternalID(j.seen.Contact)}}
+	return d.resolver.Hang(ctx, on, j.id)
 }
 
 // yours says never again to what somebody else has to put right.

@@ -38,6 +38,7 @@ type cli struct {
 	Budget    budgetCmd    `cmd:"" help:"Show the call budgets, who has leased them, and what a backfill would take."`
 	Mapping   mappingCmd   `cmd:"" help:"Check and show where fields live at each system."`
 	Plan      planCmd      `cmd:"" help:"Show which API calls a changed mapping or policy would cause, without making one."`
+	Rules     rulesCmd     `cmd:"" help:"Look at the automations, and at what they would have done."`
 	Schema    schemaCmd    `cmd:"" help:"Print the JSON Schema of a configuration file, for editors."`
 	Init      initCmd      `cmd:"" help:"Write a first configuration into a directory."`
 	Version   versionCmd   `cmd:"" help:"Print the version."`

@@ -150,7 +150,11 @@ func rehearse(ctx context.Context, file *config.File, on func(done func()) *repl
 	work, stop := context.WithCancel(ctx)
 	defer stop()
 	dry := on(stop)
-	cfg := transform.FromFile(file, dry, zerolog.Nop())
+	cfg := transform.FromFile(file, dry, clock.System{}, zerolog.Nop())
+	for name, policy := range cfg.Tenants { // what rules have asked for is in RAW
+		policy.Automations = nil
+		cfg.Tenants[name] = policy
+	}
 	if err := transform.Run(work, cfg); err != nil {
 		return nil, err
 	}

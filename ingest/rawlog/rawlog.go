@@ -143,7 +143,7 @@ func read(ctx context.Context, r bus.Reader, subject string) (*observation.Obser
 }
 
 func shows(via observation.Via) bool {
-	return via.Shows() && via != observation.FromRule
+	return via.Shows()
 }
 
 // same compares records by value: no system promises an order of keys.

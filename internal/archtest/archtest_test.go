@@ -43,14 +43,15 @@ var may = map[string][]string{
 	"internal/ghlapi":       {"internal/apierr", "internal/budget", "internal/clock", "internal/endpoint"},
 	"internal/noviapi":      {"internal/apierr", "internal/budget", "internal/clock", "internal/endpoint"},
 	"internal/catalog":      {"internal/endpoint", "internal/ghlapi", "internal/noviapi"},
-	"internal/config":       {"internal/mapping", "schemas/..."},
-	"internal/configschema": {"internal/config", "internal/mapping", "schemas/..."},
+	"internal/config":       {"internal/mapping", "schemas/...", "internal/rule"},
+	"internal/configschema": {"internal/config", "internal/mapping", "schemas/...", "internal/rule"},
 	"internal/clients":      {"internal/budget", "internal/bus", "internal/clock", "internal/config", "internal/ghlapi", "internal/noviapi", "internal/tokens", "streams", "schemas/...", "internal/circuit", "internal/trace"},
 	"internal/tokens":       {"internal/apierr", "internal/bus", "internal/clock", "streams", "schemas/..."},
 	"internal/process":      {"internal/bus", "internal/clock", "internal/config", "streams"},
 	"internal/hold":         {"internal/bus", "internal/clock", "internal/mapping", "streams", "schemas/..."},
 	"internal/verify":       {"internal/apierr", "internal/budget", "internal/bus", "internal/clock", "internal/ghlapi", "internal/mapping", "internal/noviapi", "streams", "schemas/..."},
 	"internal/check":        {"internal/bus", "internal/config", "internal/mapping", "streams", "schemas/..."},
+	"internal/rule":         {"internal/mapping", "schemas/..."},
 	"internal/asyncapi":     {"streams", "schemas/..."},
 	"internal/circuit":      {"internal/apierr", "internal/bus", "internal/clock", "streams", "schemas/..."},
 	"internal/probe":        {"internal/apierr", "internal/budget", "internal/clock", "internal/ghlapi", "internal/mapping", "internal/noviapi", "schemas/..."},
@@ -71,15 +72,16 @@ var may = map[string][]string{
 
 	"transform/merge":    {"internal/mapping", "schemas/..."},
 	"transform/identity": {"internal/bus", "internal/mapping", "streams", "schemas/..."},
-	"transform/derive":   {"internal/bus", "streams", "schemas/..."},
-	"transform":          {"transform/...", "internal/bus", "internal/erase", "internal/config", "internal/mapping", "streams", "schemas/...", "internal/trace"},
+	"transform/derive":   {"internal/bus", "streams", "schemas/...", "internal/clock", "internal/rule"},
+	"transform":          {"transform/...", "internal/bus", "internal/erase", "internal/config", "internal/mapping", "streams", "schemas/...", "internal/trace", "internal/clock", "internal/rule"},
 
 	"sink/plan":    {"internal/mapping", "schemas/..."},
 	"sink/apply":   {"sink/plan", "internal/apierr", "internal/budget", "internal/bus", "internal/clock", "internal/hold", "internal/mapping", "streams", "schemas/...", "internal/trace"},
 	"sink/ghl":     {"sink/plan", "sink/apply", "internal/apierr", "internal/budget", "internal/clock", "internal/ghlapi", "internal/mapping", "schemas/..."},
 	"sink/novi":    {"sink/plan", "sink/apply", "internal/apierr", "internal/budget", "internal/clock", "internal/noviapi", "internal/mapping", "schemas/..."},
 	"sink/preview": {"sink/plan", "sink/apply", "sink/ghl", "sink/novi", "internal/apierr", "internal/bus", "internal/clock", "internal/ghlapi", "internal/mapping", "internal/noviapi", "streams", "schemas/..."},
-	"sink":         {"sink/...", "internal/bus", "internal/circuit", "internal/clients", "internal/clock", "internal/config", "internal/ghlapi", "internal/hold", "internal/mapping", "internal/noviapi", "streams", "schemas/...", "internal/dead"},
+	"sink/act":     {"internal/apierr", "internal/budget", "internal/bus", "internal/clock", "internal/rule", "streams", "schemas/..."},
+	"sink":         {"sink/...", "internal/bus", "internal/rule", "internal/circuit", "internal/clients", "internal/clock", "internal/config", "internal/ghlapi", "internal/hold", "internal/mapping", "internal/noviapi", "streams", "schemas/...", "internal/dead"},
 
 	"cmd/ingest":    {"ingest", "internal/process"},
 	"cmd/transform": {"transform", "internal/process"},
@@ -102,10 +104,10 @@ var may = map[string][]string{
 }
 
 // pure rooms know no network, no files, no clock and no broker.
-var pure = []string{"schemas/canonical", "schemas/observation", "schemas/effect", "schemas/envelope", "transform/merge", "sink/plan", "internal/mapping"}
+var pure = []string{"schemas/canonical", "schemas/observation", "schemas/effect", "schemas/envelope", "transform/merge", "sink/plan", "internal/mapping", "internal/rule"}
 
 // seamed rooms are handed the time and randomness, never take them.
-var seamed = []string{"ingest", "transform", "sink", "internal/bus", "internal/budget", "internal/ghlapi", "internal/noviapi", "internal/clients", "internal/mapping", "internal/dead", "internal/erase", "internal/history", "internal/hold", "internal/replay", "internal/tokens", "internal/verify", "internal/check", "schemas", "streams"}
+var seamed = []string{"ingest", "transform", "sink", "internal/bus", "internal/budget", "internal/ghlapi", "internal/noviapi", "internal/clients", "internal/mapping", "internal/rule", "internal/dead", "internal/erase", "internal/history", "internal/hold", "internal/replay", "internal/tokens", "internal/verify", "internal/check", "schemas", "streams"}
 
 type pkg struct {
 	ImportPath, Dir, Doc, Name string

@@ -101,6 +101,8 @@ type Reader interface {
 	// now, stored at since or later, from the oldest. It stops at each's error
 	// and returns it; ErrNotFound says that there is no such stream.
 	Scan(ctx context.Context, stream, filter string, since time.Time, each func(Stored) error) error
+	// ScanLast is Scan of the last message of each subject only.
+	ScanLast(ctx context.Context, stream, filter string, each func(Stored) error) error
 	// Subjects returns how many subjects under filter hold messages.
 	Subjects(ctx context.Context, stream, filter string) (uint64, error)
 	// Passed reports whether a durable consumer is done with all messages up

@@ -405,7 +405,7 @@ func (c *Conn) Scan(ctx context.Context, stream, filter string, since time.Time,
 	return c.scan(ctx, stream, cfg, each)
 }
 
-// ScanLast is [Conn.Scan] of the last message of each subject only.
+// ScanLast implements [Reader].
 func (c *Conn) ScanLast(ctx context.Context, stream, filter string, each func(Stored) error) error {
 	return c.scan(ctx, stream, jetstream.OrderedConsumerConfig{FilterSubjects: []string{filter}, DeliverPolicy: jetstream.DeliverLastPerSubjectPolicy}, each)
 }

@@ -24,6 +24,7 @@ import (
 	"github.com/goccy/go-yaml"
 
 	"github.com/causeway-sync/causeway/internal/mapping"
+	"github.com/causeway-sync/causeway/internal/rule"
 	"github.com/causeway-sync/causeway/schemas/canonical"
 )
 
@@ -164,9 +165,12 @@ type Tenant struct {
 	Template string `yaml:"template"`
 	// Mapping is the tenant's own: where fields live, and what was decided.
 	Mapping mapping.Spec `yaml:"mapping"`
+	// Rules are automations: what is done when something turns true of a record.
+	Rules []rule.Definition `yaml:"rules"`
 
 	lens   *mapping.Lens
 	policy *mapping.Policy
+	rules  rule.Set
 }
 
 // GHL is a location.
@@ -520,7 +524,31 @@ func (t *Tenant) complete(app bool) error {
 			return err
 		}
 	}
-	return t.mapping()
+	if err := t.mapping(); err != nil {
+		return err
+	}
+	return t.automations()
+}
+
+// automations builds the rules.
+func (t *Tenant) automations() (err error) {
+	if t.rules, err = rule.Compile(t.Rules, t.lens); err != nil {
+		return fmt.Errorf("rules%w", err)
+	}
+	for i, r := range t.Rules {
+		for j, a := range r.Do {
+			key := fmt.Sprintf("rules[%d].do[%d].", i, j)
+			switch {
+			case t.GHL == nil && a.Workflow+a.Campaign != "":
+				return fmt.Errorf("%sworkflow: the tenant has no ghl", key)
+			case a.Webhook != nil:
+				if err := first(checkURL(key+"webhook.url", a.Webhook.URL), Secret(a.Webhook.Secret).check(key+"webhook.secret", true)); err != nil {
+					return err
+				}
+			}
+		}
+	}
+	return nil
 }
 
 // isZone reports whether name is one that everybody knows by it: that of the
@@ -683,3 +711,18 @@ func (t *Tenant) Lens() *mapping.Lens { return t.lens }
 // Policy is what the tenant has decided beside that. It is shared, and not to
 // be changed.
 func (t *Tenant) Policy() *mapping.Policy { return t.policy }
+
+// Automations are the tenant's rules. They are shared, and not to be changed.
+func (t *Tenant) Automations() rule.Set { return t.rules }
+
+// Zone is where the tenant's days begin: that of its Novi site, else UTC.
+func (t *Tenant) Zone() *time.Location {
+	if t.Novi == nil {
+		return time.UTC
+	}
+	zone, err := time.LoadLocation(t.Novi.Timezone)
+	if err != nil { // it was looked at when the file was loaded
+		return time.UTC
+	}
+	return zone
+}

@@ -21,6 +21,7 @@ import (
 
 	"github.com/causeway-sync/causeway/internal/config"
 	"github.com/causeway-sync/causeway/internal/mapping"
+	"github.com/causeway-sync/causeway/internal/rule"
 	"github.com/causeway-sync/causeway/schemas/canonical"
 )
 
@@ -38,7 +39,7 @@ func Make(name string) ([]byte, error) {
 		return nil, fmt.Errorf("%q: %w", name, ErrUnknown)
 	}
 	m := maker{defs: map[string]any{}, docs: map[string]string{}}
-	for _, source := range []string{config.Source, mapping.SpecSource} {
+	for _, source := range []string{config.Source, mapping.SpecSource, rule.SpecSource} {
 		if err := m.read(source); err != nil {
 			return nil, err
 		}
@@ -117,7 +118,7 @@ var enums = map[string][]string{
 	"FieldSpec.GHLWrite": {"always", "create", "never"}, "FieldSpec.NoviWrite": {"always", "create", "never"}, "FieldSpec.HTML": {"ghl", "novi", "both"},
 	"ContactSpec.Duplicates": {"keep", "tag", "delete"}, "IdentitySpec.OnMatch": {"merge", "flag"},
 	"DeleteSpec.GHL": {"propagate", "unlink", "tag"}, "DeleteSpec.Novi": {"propagate", "unlink", "tag"},
-	"Tenant.Template": mapping.Templates(),
+	"Tenant.Template": mapping.Templates(), "Definition.Kind": {"contact", "task", "note", "appointment"},
 }
 
 // of returns the schema of a type; that of a struct is a reference.
@@ -194,6 +195,9 @@ func (m *maker) object(t reflect.Type) object {
 func (m *maker) field(t reflect.Type, f reflect.StructField, key string) object {
 	if values := enums[t.Name()+"."+f.Name]; values != nil {
 		return object{"enum": values}
+	}
+	if t == reflect.TypeFor[rule.WebhookSpec]() && f.Name == "Secret" {
+		return m.of(reflect.TypeFor[config.Secret]())
 	}
 	switch f.Type {
 	case reflect.TypeFor[mapping.ItemSpec]():

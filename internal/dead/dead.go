@@ -123,6 +123,8 @@ func Redrive(ctx context.Context, b Broker, l Letter, now time.Time) (string, er
 	about, err := streams.Parse(l.Subject)
 	system, isSink := strings.CutPrefix(l.Stage, sinkStage)
 	switch {
+	case l.Stage == actionsStage:
+		return fire(ctx, b, l, now)
 	case isSink:
 		return wake(ctx, b, canonical.System(system), l.Tenant, l.Kind, l.ID, now)
 	case l.Stream != streams.RAW || err != nil:
@@ -145,6 +147,31 @@ func Redrive(ctx context.Context, b Broker, l Letter, now time.Time) (string, er
 		return "", fmt.Errorf("redrive %s: %w", l.Key, err)
 	}
 	return "its " + string(about.Via) + " is published again", nil
+}
+
+// actionsStage is the stage of the letters about what a rule asks for outside.
+const actionsStage = "actions"
+
+// fire has what a rule asks for outside done again, if it isn't done: what is
+// recorded of the action is forgotten, and the firing is merged once more.
+func fire(ctx context.Context, b Broker, l Letter, now time.Time) (string, error) {
+	m, err := b.Message(ctx, streams.CANONICAL, l.Sequence)
+	if errors.Is(err, bus.ErrNotFound) {
+		return "", fmt.Errorf("%s: the event that says that the rule fired is gone: %w", l.Key, ErrFinal)
+	}
+	if err != nil {
+		return "", err
+	}
+	e, err := canonical.DecodeEvent(m.Data)
+	if err != nil || e.Cause.Firing == nil {
+		return "", fmt.Errorf("%s: message %d of CANONICAL says of no rule that it fired: %w", l.Key, l.Sequence, ErrFinal)
+	}
+	if err := b.Purge(ctx, streams.EFFECTS, streams.FiringEffects(l.Tenant, l.ID), 0); err != nil {
+		return "", err
+	}
+	o := observation.Observation{System: canonical.Rule, Tenant: l.Tenant, Kind: canonical.KindContact, ExternalID: canonical.ExternalID(e.Cause.Firing.Key),
+		Via: observation.FromRule, Entity: e.ID(), Firing: e.Cause.Firing, ReadBegan: now}
+	return "its rule's firing is published again", tell(ctx, b, o)
 }
 
 func wake(ctx context.Context, p bus.Publisher, system canonical.System, tenant canonical.Tenant, kind canonical.Kind, id string, now time.Time) (string, error) {
@@ -245,6 +272,8 @@ func succeeded(ctx context.Context, b Broker, l Letter) (bool, error) {
 	system, isSink := strings.CutPrefix(l.Stage, sinkStage)
 	raw := observation.Observation{System: about.System, Tenant: l.Tenant, Kind: l.Kind, ExternalID: canonical.ExternalID(l.ID)}
 	switch {
+	case l.Stage == actionsStage:
+		return done(ctx, b, l)
 	case isSink:
 		consumer = streams.Sink(canonical.System(system), l.Tenant)
 		subjects = []string{streams.Entity(l.Kind, l.Tenant, canonical.CanonicalID(l.ID))}
@@ -279,4 +308,17 @@ func succeeded(ctx context.Context, b Broker, l Letter) (bool, error) {
 		}
 	}
 	return false, nil
+}
+
+// done reports whether an action of a rule has been done since.
+func done(ctx context.Context, b Broker, l Letter) (bool, error) {
+	m, err := b.Last(ctx, streams.EFFECTS, streams.FiringEffects(l.Tenant, l.ID))
+	if errors.Is(err, bus.ErrNotFound) {
+		return false, nil
+	}
+	var e effect.Effect
+	if err == nil {
+		err = json.Unmarshal(m.Data, &e)
+	}
+	return err == nil && e.State == effect.Done, err
 }

@@ -206,6 +206,30 @@ type Cause struct {
 	System   System `json:"system"`
 	Reason   string `json:"reason,omitempty"` // what a person gave as the reason
 	Replay   bool   `json:"replay,omitempty"` // the message was read again: what it shows is not new
+	// Firing is the rule whose firing it was, via rule.
+	Firing *Firing `json:"firing,omitempty"`
+}
+
+// Firing is a rule that fired, and what made it.
+type Firing struct {
+	Rule string `json:"rule"`
+	// Key is the same however often the firing is derived.
+	Key string `json:"key"`
+	// Kind, Entity and Version say which event made it fire, and Sequence where
+	// that is in CANONICAL.
+	Kind     Kind        `json:"kind"`
+	Entity   CanonicalID `json:"entity"`
+	Version  uint64      `json:"version"`
+	Sequence uint64      `json:"sequence"`
+	// Seen is the RAW sequence that had led to that event: the rule has not seen
+	// what came after it.
+	Seen uint64 `json:"seen"`
+	// Date is the one that the rule waited for, if it was one.
+	Date string `json:"date,omitempty"`
+	// Chain are the rules that led to one another, this one last.
+	Chain []string `json:"chain"`
+	// Outside says that something is to be done that no record shows.
+	Outside bool `json:"outside,omitempty"`
 }
 
 // TagEvent says that a contact gained or lost a tag. It is derived from the
@@ -245,6 +269,9 @@ type Sync struct {
 	Later  map[System]map[ExternalID]map[string]Edit `json:"later,omitempty"`
 	// Apart are entities that a person has said are not this one.
 	Apart []CanonicalID `json:"apart,omitempty"`
+	// Joined says that this transition folded an entity into this one: what it
+	// brought along is no news.
+	Joined bool `json:"joined,omitempty"`
 }
 
 // Folded is an entity that was folded into another, and what that other was

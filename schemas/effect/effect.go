@@ -46,6 +46,9 @@ type Effect struct {
 	// Refused is the HTTP status of a refusal for good; such a write is not
 	// tried again while it would be the same.
 	Refused int `json:"refused,omitempty"`
+	// Action is what a rule's firing asks for outside: the firing's key and the
+	// number of the action. Kind is then rule, and ID the contact.
+	Action string `json:"action,omitempty"`
 	// Reason says, redacted, why a write failed.
 	Reason string `json:"reason,omitempty"`
 }

@@ -29,7 +29,9 @@ const (
 	Backfill  Via = "backfill"
 	Reconcile Via = "reconcile"
 	Writeback Via = "writeback"
-	FromRule  Via = "rule"
+	// FromRule shows nothing: a rule asks for Wrote, as values of a new task or
+	// note of Contact, or as tags of the contact Entity.
+	FromRule Via = "rule"
 	// Intent shows nothing: the sink is about to write Wrote. It comes before
 	// the call, so that whoever sees the written values before their writeback
 	// arrives doesn't take them for a user's change.
@@ -50,7 +52,7 @@ const (
 
 // Shows reports whether an observation of v shows a record, or its absence.
 func (v Via) Shows() bool {
-	return v != Notice && v != Intent && v != Relink && v != Unmerge && v != Wake && v != Keep
+	return v != Notice && v != FromRule && v != Intent && v != Relink && v != Unmerge && v != Wake && v != Keep
 }
 
 // The endpoints that records come from. An endpoint decides which fields a
@@ -99,7 +101,8 @@ type Observation struct {
 	// task, a note or an appointment its contact. An intent to create has it
 	// too, a relink the record whose contact became known.
 	Parent canonical.ExternalID `json:"parent,omitempty"`
-	// Contact is a relink's: the entity that Parent belongs to.
+	// Contact is a relink's: the entity that Parent belongs to; or a rule's: the
+	// one that the new record hangs on.
 	Contact canonical.CanonicalID `json:"contact,omitempty"`
 	// Creates says, of an intent, that a record is about to be made.
 	Creates bool `json:"creates,omitempty"`
@@ -107,15 +110,17 @@ type Observation struct {
 	Target canonical.ExternalID `json:"target,omitempty"`
 	// Reason is a person's, for an unmerge.
 	Reason string `json:"reason,omitempty"`
+	// Firing is a rule's.
+	Firing *canonical.Firing `json:"firing,omitempty"`
 	// Names gives the keys of the ids that the record uses for its custom
 	// fields, so that a replay needs no look-up.
 	Names map[string]string `json:"names,omitempty"`
 	// Entity is the entity that a writeback was written for, or that an intent,
-	// a relink, an unmerge, a wake or a keep is about.
+	// a relink, an unmerge, a wake, a keep or a rule is about.
 	Entity canonical.CanonicalID `json:"entity,omitempty"`
 	// Wrote holds, for a writeback, the canonical values that were written,
-	// for an intent those that are about to be; tags as canonical.TagField has
-	// them.
+	// for an intent those that are about to be, for a rule those that it asks
+	// for; tags as canonical.TagField has them.
 	Wrote map[string]string `json:"wrote,omitempty"`
 	// Atomic says, of a writeback, that the record is the answer to the write
 	// itself, so that nobody can have come between.

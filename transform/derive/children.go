@@ -52,6 +52,8 @@ func children(ctx context.Context, p bus.Publisher, of ChildrenOf, m bus.Stored)
 	case len(e.Sync.Linked) == 0:
 		return nil
 	}
+	links = maps.Clone(links)
+	links[canonical.Rule] = []canonical.ExternalID{canonical.ExternalID(e.ID())} // what rules made hangs on the contact itself
 	for system, records := range links {
 		for _, record := range records {
 			list, err := of(ctx, subject.Tenant, system, record)

@@ -207,7 +207,11 @@ func (m *merger) hang() {
 // got a record at another system, or is another one. It is an event even if
 // nothing changes, for those who wait for it.
 func (m *merger) relink() (canonical.Event, Outcome) {
-	if m.old.Version == 0 || m.seen.At.Seq <= m.old.Cause.Sequence || !m.known || m.base.Parent != m.seen.Shown.Parent {
+	hangs := m.known && m.base.Parent == m.seen.Shown.Parent
+	if m.seen.System == canonical.Rule { // which made it, and hung it on the contact itself
+		hangs = m.old.ContactID() == canonical.CanonicalID(m.seen.Shown.Parent)
+	}
+	if m.old.Version == 0 || m.seen.At.Seq <= m.old.Cause.Sequence || !hangs {
 		return m.old, Outcome{}
 	}
 	m.next.Changes = nil

@@ -201,7 +201,7 @@ func take(older, younger canonical.Event, seen Seen, policy Policy) (canonical.E
 	m := &merger{policy: policy, seen: seen, old: older, next: older, folding: true}
 	m.next.Changes, m.next.Sync.Linked = nil, nil
 	m.next.Sync.Stamps = cloneMap(older.Sync.Stamps)
-	m.next.Sync.Folded = all
+	m.next.Sync.Folded, m.next.Sync.Joined = all, true
 	away := [2]map[canonical.System]bool{lost(older, younger), lost(younger, older)}
 	for _, f := range fieldsOf(older, younger) {
 		m.takeField(f, younger.Field(f), younger.Sync.Stamps[f], away)

@@ -65,6 +65,8 @@ type Seen struct {
 	// Again says that it was merged before, under the same sequence, perhaps with
 	// another mapping: what is as old as what is known counts, too.
 	Again bool
+	// Firing is a rule's; what it asks for is in Wrote.
+	Firing *canonical.Firing
 	// Restored says that the system was restored from a backup; see restored.
 	Restored bool
 	// Before is what the mapping reads today in the sights that the base is from,
@@ -93,7 +95,7 @@ type Outcome struct {
 // sequence).
 func Apply(state canonical.Event, seen Seen, policy Policy) (canonical.Event, Outcome) {
 	m := &merger{policy: policy, seen: seen, old: state, next: state}
-	m.next.Sync.Linked = nil
+	m.next.Sync.Linked, m.next.Sync.Joined = nil, false
 	switch seen.Via {
 	case observation.Intent:
 		m.seen.External = seen.Target
@@ -106,6 +108,8 @@ func Apply(state canonical.Event, seen Seen, policy Policy) (canonical.Event, Ou
 		return m.wake()
 	case observation.Keep:
 		return m.keep()
+	case observation.FromRule:
+		return m.rule()
 	}
 	m.find()
 	m.overtaken()
@@ -811,7 +815,7 @@ func (m *merger) publish() (canonical.Event, Outcome) {
 	if m.next.Version = m.old.Version + 1; m.old.Version == 0 {
 		m.next.Sync.Born = m.seen.At.Seq
 	}
-	m.next.Cause = canonical.Cause{Stream: "RAW", Sequence: cmp.Or(m.cause, m.seen.At.Seq), Via: string(m.seen.Via), System: m.seen.System, Reason: m.seen.Reason, Replay: m.seen.Again}
+	m.next.Cause = canonical.Cause{Stream: "RAW", Sequence: cmp.Or(m.cause, m.seen.At.Seq), Via: string(m.seen.Via), System: m.seen.System, Reason: m.seen.Reason, Replay: m.seen.Again, Firing: m.seen.Firing}
 	if m.next.Changes == nil {
 		m.next.Changes = []canonical.Change{}
 	}

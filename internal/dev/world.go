@@ -34,6 +34,12 @@ const (
 // calendar is the location's.
 const calendar = "CalVisits00000000001"
 
+// Workflow and Campaign are the location's, into which rules may put a contact.
+const (
+	Workflow = "WflWelcome0000000001"
+	Campaign = "CmpWinBack0000000001"
+)
+
 // indexLag is how far GHL's search is behind.
 const indexLag = 2 * time.Second
 
@@ -78,6 +84,9 @@ type Options struct {
 	// HoldCount is deletes.hold.count of the configuration; 0 means the usual
 	// number times Limits, since people in dev are that much faster.
 	HoldCount int
+	// Rules are the association's automations, as a YAML list that is indented by
+	// six; "" means none.
+	Rules string
 }
 
 // World is the two simulated systems with their HTTP servers, and a
@@ -188,7 +197,7 @@ func NewWorld(ctx context.Context, o Options) (*World, error) {
 	}
 	if w.GHL, err = ghlsim.New(ghlsim.Config{
 		Locations: []ghlsim.Location{{ID: Location, Name: "Alpine Guild", CustomFields: customFields,
-			Users: []ghlsim.User{{ID: "UsrReception00000001", Name: "Reception", Email: "reception@example.org"}}, Calendars: []string{calendar}}},
+			Users: []ghlsim.User{{ID: "UsrReception00000001", Name: "Reception", Email: "reception@example.org"}}, Calendars: []string{calendar}, Workflows: []string{Workflow}, Campaigns: []string{Campaign}}},
 		Tokens: tokens, App: app,
 		Webhook: ghlsim.WebhookConfig{PrivateKey: private, RetryBase: time.Second},
 		Burst:   100 * o.Limits, Daily: 200_000 * o.Limits, Seed: o.Seed,
@@ -245,6 +254,9 @@ func NewWorld(ctx context.Context, o Options) (*World, error) {
 		"ghl-webhook-key.pem": string(pem.EncodeToMemory(&pem.Block{Type: "PUBLIC KEY", Bytes: public})),
 		"causeway.yaml": fmt.Sprintf(configText, w.NATSAddr, front, oauthText, Tenant, w.GHLURL, Location, tokenText, o.PollGHL, 2*o.PollGHL, 100*o.Limits, 200_000*o.Limits,
 			w.NoviURL, o.CreateNovi, o.PollNovi, 2*o.PollNovi, 20*o.Limits, 600*o.Limits, 100_000*o.Limits, o.HoldCount, cmp.Or(o.Duplicates, mapping.KeepDuplicates)),
+	}
+	if o.Rules != "" {
+		files["causeway.yaml"] += "    rules:\n" + o.Rules
 	}
 	for name, text := range files {
 		if err := os.WriteFile(filepath.Join(o.Dir, name), []byte(text), 0o600); err != nil {

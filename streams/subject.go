@@ -178,10 +178,15 @@ func FiringEffect(system canonical.System, tenant canonical.Tenant, contact cano
 	return subject("effects", string(system), string(tenant), string(canonical.Rule), string(contact), action)
 }
 
+// FiringEffectsOf returns the wildcard over what is recorded of a contact's.
+func FiringEffectsOf(tenant canonical.Tenant, contact canonical.CanonicalID) string {
+	return where("effects", "", string(tenant), string(canonical.Rule), string(contact), "")
+}
+
 // FiringEffects returns the wildcard over what is recorded of an action,
 // whatever the system and the contact.
 func FiringEffects(tenant canonical.Tenant, action string) string {
-	return "effects.*." + Token(string(tenant)) + "." + string(canonical.Rule) + ".*." + Token(action)
+	return where("effects", "", string(tenant), string(canonical.Rule), "", action)
 }
 
 // Dead returns the subject of a dead letter: dead.<stage>.<tenant>.<kind>.<id>.

@@ -296,12 +296,16 @@ func (d *dispatcher) prepareRule(ctx context.Context, j job, o observation.Obser
 		j.id, j.by = d.resolver.Follow(o.Entity)
 		return j, nil
 	}
-	j.id = canonical.NewID(o.Tenant, o.Kind, canonical.Rule, o.ExternalID)
 	var err error
-	if j.seen.Contact, err = d.resolver.Now(ctx, o.Tenant, o.Contact); err == nil {
-		err = d.hang(ctx, j)
+	if j.seen.Contact, err = d.resolver.Now(ctx, o.Tenant, o.Contact); err != nil {
+		return job{}, err
 	}
-	return j, err
+	contact, _, err := load(ctx, d.cfg.Bus, o.Tenant, canonical.KindContact, j.seen.Contact)
+	if err != nil || contact.Version == 0 {
+		return job{}, err // erased since
+	}
+	j.id = canonical.NewID(o.Tenant, o.Kind, canonical.Rule, o.ExternalID)
+	return j, d.hang(ctx, j)
 }
 
 // hang notes that what a rule made hangs on its contact, and not on a record of

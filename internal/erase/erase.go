@@ -280,6 +280,41 @@ func (p Person) claims(ctx context.Context, b Broker, places map[string][]string
 	})
 }
 
+// firings adds what rules have asked for because of the person, or for them: its
+// subjects hold an entity's id within the firing's key.
+func (p Person) firings(ctx context.Context, b Broker, places map[string][]string) error {
+	ids := map[canonical.CanonicalID]bool{}
+	for _, e := range p.Entities {
+		ids[e.ID] = true
+		places[streams.EFFECTS] = append(places[streams.EFFECTS], streams.FiringEffectsOf(p.Tenant, e.ID))
+	}
+	add := func(m bus.Stored) {
+		if !slices.Contains(places[m.Stream], m.Subject) {
+			places[m.Stream] = append(places[m.Stream], m.Subject)
+		}
+	}
+	err := b.Scan(ctx, streams.RAW, streams.RawWhere(canonical.Rule, p.Tenant, "", "", observation.FromRule), time.Time{}, func(m bus.Stored) error {
+		o, err := observation.Decode(m.Data)
+		if err == nil && (ids[o.Entity] || ids[o.Contact] || o.Firing != nil && ids[o.Firing.Entity]) {
+			add(m)
+		}
+		return nil // one that can't be read is the transform's to report
+	})
+	for _, stage := range []string{"rules", "actions"} {
+		if err == nil {
+			err = b.Scan(ctx, streams.DEAD, streams.DeadWhere(stage, p.Tenant, "", ""), time.Time{}, func(m bus.Stored) error {
+				for id := range ids {
+					if strings.Contains(m.Subject, string(id)) {
+						add(m)
+					}
+				}
+				return nil
+			})
+		}
+	}
+	return err
+}
+
 // Plan says what an erasure would do, and does nothing.
 func Plan(ctx context.Context, b Broker, tenant canonical.Tenant, id canonical.CanonicalID) (Report, error) {
 	p, err := Collect(ctx, b, tenant, id)
@@ -288,7 +323,7 @@ func Plan(ctx context.Context, b Broker, tenant canonical.Tenant, id canonical.C
 	}
 	r := Report{Person: p, Messages: map[string]int{}}
 	places := p.places()
-	if err := p.claims(ctx, b, places); err != nil {
+	if err := errors.Join(p.claims(ctx, b, places), p.firings(ctx, b, places)); err != nil {
 		return r, err
 	}
 	for stream, subjects := range places {
@@ -335,7 +370,7 @@ func Run(ctx context.Context, b Broker, clk clock.Clock, tenant canonical.Tenant
 		return r, err
 	}
 	places := r.places()
-	if err := r.claims(ctx, b, places); err != nil {
+	if err := errors.Join(r.claims(ctx, b, places), r.firings(ctx, b, places)); err != nil {
 		return r, err
 	}
 	// RAW first: nothing of it is to be merged any more when CANONICAL goes.

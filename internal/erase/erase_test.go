@@ -155,6 +155,16 @@ func TestSomebodyIsForgotten(t *testing.T) {
 	h.put(streams.Effect(canonical.Novi, guild, canonical.KindContact, ada), effect.Effect{ID: ada, State: effect.Done, Wrote: map[string]string{"email": "ada@example.org"}, Writebacks: [][]byte{[]byte("ada@example.org")}})
 	h.put(streams.Dead("sink-novi", guild, canonical.KindContact, string(ada)), map[string]string{"reason": "no"})
 	h.put(streams.Dead("ingest", "", "", "0123abcd"), map[string]any{"body": map[string]string{"email": "ADA@example.org"}})
+	// A rule has made a task for her, called somebody, and been stopped.
+	key := "welcome-" + string(ada) + "-1"
+	firing := &canonical.Firing{Rule: "welcome", Key: key, Kind: canonical.KindContact, Entity: ada, Version: 1, Sequence: 1, Chain: []string{"welcome"}}
+	made := observation.Observation{System: canonical.Rule, Tenant: guild, Kind: canonical.KindTask, ExternalID: canonical.ExternalID(key + "-1"), Via: observation.FromRule,
+		Contact: ada, Firing: firing, Wrote: map[string]string{"title": "Welcome Ada"}, ReadBegan: time.Date(2026, 11, 1, 11, 0, 0, 0, time.UTC)}
+	h.put(streams.Raw(made), made)
+	h.put(streams.FiringEffect("webhook", guild, ada, key+"-2"), effect.Effect{Kind: "rule", ID: ada, Action: key + "-2", State: effect.Done})
+	h.put(streams.Dead("rules", guild, canonical.KindContact, "welcome-"+string(ada)), map[string]string{"reason": "no"})
+	h.put(streams.Dead("actions", guild, "rule", key+"-2"), map[string]string{"reason": "no"})
+	h.settled()
 	holds, err := h.Bucket(t.Context(), streams.HOLDS)
 	if err == nil {
 		_, err = holds.Put(t.Context(), streams.HeldKey(guild, canonical.GHL, canonical.KindContact, ada, "ghlAda0001"), []byte(`{}`))
@@ -167,7 +177,7 @@ func TestSomebodyIsForgotten(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if len(plan.Entities) != 3 || len(plan.Records) != 3 || plan.Messages[streams.RAW] < 4 || plan.Messages[streams.CANONICAL] < 6 || plan.Messages["KV_IDENTITY"] < 5 || plan.Messages["KV_HOLDS"] != 1 {
+	if len(plan.Entities) != 4 || len(plan.Records) != 3 || plan.Messages[streams.RAW] < 4 || plan.Messages[streams.CANONICAL] < 6 || plan.Messages["KV_IDENTITY"] < 5 || plan.Messages["KV_HOLDS"] != 1 {
 		t.Errorf("the plan is %+v", plan)
 	}
 	bustest.Until(t, func() bool { return onDisk(t, dir, "ada@example.org") }) // so that it is known how to look
@@ -183,7 +193,7 @@ func TestSomebodyIsForgotten(t *testing.T) {
 		t.Errorf("left: %v, removed besides: %v", got.Left, got.Others)
 	}
 	now := h.everywhere()
-	for _, gone := range []string{"ada@example.org", "ADA@example", "ghlAda", "taskOfAda1", "+12015550101", "+12015550102", string(ada), "Call Ada"} {
+	for _, gone := range []string{"ada@example.org", "ADA@example", "ghlAda", "taskOfAda1", "+12015550101", "+12015550102", string(ada), "Call Ada", "Welcome Ada"} {
 		if i := strings.Index(now, gone); i >= 0 {
 			t.Errorf("%q is left: …%s…", gone, now[max(0, i-200):min(len(now), i+80)])
 		}

@@ -54,15 +54,12 @@ const CallType = "rule.fired"
 // says that nobody wants it any more.
 func (t *task) hook(ctx context.Context) error {
 	body, err := t.body(ctx)
-	if err != nil {
+	if err != nil || body == nil {
 		return err
 	}
 	out, err := t.intend(ctx)
 	if err != nil {
 		return err
-	}
-	if body == nil {
-		return t.finish(ctx, out, effect.Failed, errors.New("the record is not there any more"))
 	}
 	signer, err := t.signer()
 	if err != nil {

@@ -20,14 +20,14 @@ const revisionKey = "causeway-revision"
 
 // Difference is one field in which the server differs from the table.
 type Difference struct {
-	Object string // "stream RAW", "bucket IDENTITY"
-	Field  string // "" if the whole object is missing
-	Have   string
-	Want   string
+	Object string `json:"object"`          // "stream RAW", "bucket IDENTITY"
+	Field  string `json:"field,omitempty"` // "" if the whole object is missing
+	Have   string `json:"have,omitempty"`
+	Want   string `json:"want,omitempty"`
 	// Destructive says that applying it would drop messages.
-	Destructive bool
+	Destructive bool `json:"destructive,omitempty"`
 	// Newer says that the server's object was set by a newer revision.
-	Newer bool
+	Newer bool `json:"newer,omitempty"`
 }
 
 // String explains the difference in one line.

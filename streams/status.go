@@ -14,21 +14,24 @@ import (
 
 // StreamStatus is what a stream holds.
 type StreamStatus struct {
-	Name      string
-	Messages  uint64
-	Bytes     uint64
-	Last      uint64    // sequence
-	LastTime  time.Time // zero if there never was a message
-	Consumers []ConsumerStatus
+	Name      string           `json:"name"`
+	Messages  uint64           `json:"messages"`
+	Bytes     uint64           `json:"bytes"`
+	Last      uint64           `json:"last"`               // sequence
+	LastTime  time.Time        `json:"last_time,omitzero"` // zero if there never was a message
+	Consumers []ConsumerStatus `json:"consumers"`
 }
 
 // ConsumerStatus is how far a durable consumer has come.
 type ConsumerStatus struct {
-	Durable string
+	Durable string `json:"durable"`
 	// Pending messages have not been handed out; Unacked ones have been, and
 	// are not settled.
-	Pending, Unacked uint64
-	Redelivered      int
+	Pending     uint64 `json:"pending"`
+	Unacked     uint64 `json:"unacked"`
+	Redelivered int    `json:"redelivered"`
+	// Pulling says that somebody asks it for messages at the moment.
+	Pulling bool `json:"pulling"`
 }
 
 // Status returns what every declared stream holds and how far its consumers
@@ -50,7 +53,7 @@ func Status(ctx context.Context, js jetstream.JetStream) ([]StreamStatus, error)
 			if c.Config.Durable == "" {
 				continue
 			}
-			st.Consumers = append(st.Consumers, ConsumerStatus{Durable: c.Name, Pending: c.NumPending, Unacked: uint64(c.NumAckPending), Redelivered: c.NumRedelivered})
+			st.Consumers = append(st.Consumers, ConsumerStatus{Durable: c.Name, Pending: c.NumPending, Unacked: uint64(c.NumAckPending), Redelivered: c.NumRedelivered, Pulling: c.NumWaiting > 0})
 		}
 		if err := list.Err(); err != nil {
 			return nil, fmt.Errorf("consumers of %s: %w", want.Name, err)

@@ -72,6 +72,11 @@ func Sink(system canonical.System, tenant canonical.Tenant) Consumer {
 // RawOfTenant returns the filter for all that was seen of a tenant.
 func RawOfTenant(tenant canonical.Tenant) string { return "raw.*." + Token(string(tenant)) + ".>" }
 
+// Notices returns the filter for the webhooks of a system and a tenant.
+func Notices(system canonical.System, tenant canonical.Tenant) string {
+	return "raw." + Token(string(system)) + "." + Token(string(tenant)) + ".*.*.notice"
+}
+
 // Contacts returns the filter for a tenant's contact events; "" is every
 // tenant's.
 func Contacts(tenant canonical.Tenant) string {

@@ -65,8 +65,8 @@ type at struct{ time.Time }
 // UnmarshalText implements encoding.TextUnmarshaler.
 func (a *at) UnmarshalText(text []byte) error {
 	s := string(text)
-	if d, err := time.ParseDuration(s); err == nil {
-		a.Time = time.Now().Add(-d.Abs())
+	if d, err := parseDuration(strings.TrimPrefix(s, "-")); err == nil {
+		a.Time = time.Now().Add(-d)
 		return nil
 	}
 	for _, layout := range []string{time.RFC3339Nano, time.DateTime, "2006-01-02T15:04:05", "2006-01-02 15:04", "2006-01-02T15:04", time.DateOnly} {

@@ -7,9 +7,12 @@ import (
 	"fmt"
 	"os"
 	"os/signal"
+	"reflect"
 	"syscall"
+	"time"
 
 	"github.com/alecthomas/kong"
+	"github.com/willabides/kongplete"
 
 	"github.com/causeway-sync/causeway/internal/process"
 )
@@ -41,9 +44,15 @@ type cli struct {
 	Rules     rulesCmd     `cmd:"" help:"Look at the automations, and at what they would have done."`
 	Schema    schemaCmd    `cmd:"" help:"Print the JSON Schema of a configuration file, for editors."`
 	Init      initCmd      `cmd:"" help:"Write a first configuration into a directory."`
+	Doctor    doctorCmd    `cmd:"" help:"Find what is most likely wrong with a configuration, the broker, the stages and the two systems, and say the cure. Changes nothing."`
+	Events    eventsCmd    `cmd:"" help:"Look at the canonical events."`
+	Shell     shellCmd     `cmd:"" name:"completions" help:"Print what a shell runs to complete this command's verbs and flags."`
 	Version   versionCmd   `cmd:"" help:"Print the version."`
 	Broker    brokerCmd    `cmd:"" hidden:"" help:"Run a NATS server with JetStream (for dev --processes)."`
 }
+
+// shellCmd knows bash, zsh and fish.
+type shellCmd = kongplete.InstallCompletions
 
 type versionCmd struct{}
 
@@ -55,10 +64,26 @@ func (versionCmd) Run() error {
 func main() {
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGINT, syscall.SIGTERM)
 	context.AfterFunc(ctx, stop) // a second signal ends the process
-	k := kong.Parse(&cli{}, kong.Name("causeway"), kong.UsageOnError(), kong.BindTo(ctx, (*context.Context)(nil)),
-		kong.Description("Keeps contacts and tags the same in GoHighLevel and Novi AMS, over NATS JetStream."))
+	parser := newParser(ctx)
+	kongplete.Complete(parser)
+	k, err := parser.Parse(os.Args[1:])
+	if err != nil {
+		_, _ = fmt.Fprintf(os.Stderr, "causeway: %v\ntry: causeway --help\n", err)
+		os.Exit(misused)
+	}
 	if err := k.Run(); err != nil {
 		_, _ = fmt.Fprintln(os.Stderr, "causeway:", err)
-		os.Exit(1)
+		os.Exit(failed)
 	}
+}
+
+// The exit codes; docs/cli.md says what they mean.
+const (
+	failed  = 1
+	misused = 2
+)
+
+func newParser(ctx context.Context) *kong.Kong {
+	return kong.Must(&cli{}, kong.Name("causeway"), kong.TypeMapper(reflect.TypeFor[time.Duration](), durations), kong.BindTo(ctx, (*context.Context)(nil)),
+		kong.Description("Keeps contacts and tags the same in GoHighLevel and Novi AMS, over NATS JetStream."))
 }

@@ -135,7 +135,8 @@ func (c *reconcileCmd) ask(ctx context.Context, kv bus.KV) (streams.Reconcile, e
 
 // follow tells how far it has come until it has ended.
 func (c *reconcileCmd) follow(ctx context.Context, kv bus.KV, id string) (streams.Reconcile, error) {
-	last := ""
+	m := newMeter()
+	defer m.end()
 	for looks := 0; ; looks++ {
 		r, _, err := c.load(ctx, kv)
 		switch {
@@ -148,10 +149,11 @@ func (c *reconcileCmd) follow(ctx context.Context, kv bus.KV, id string) (stream
 		case r.State == streams.ReconcileAsked && looks == 20:
 			_, _ = fmt.Fprintln(os.Stderr, "no ingest has taken it yet; is one running with this tenant? Ctrl-C leaves the request where it is")
 		}
-		if line := progress(r); line != last {
-			last = line
-			_, _ = fmt.Fprintln(os.Stderr, line)
+		done, total := 0, 0
+		for _, d := range r.Drift {
+			done, total = done+d.Read+d.Other, total+d.Total
 		}
+		m.say(progress(r), done, total)
 		if err := clock.Sleep(ctx, clock.System{}, follow); err != nil {
 			return r, fmt.Errorf("not followed any more; it goes on, and --stop ends it: %w", err)
 		}

@@ -113,10 +113,10 @@ func printRules(out io.Writer, list []listedRule) error {
 
 type rulesTestCmd struct {
 	configured
-	Since      span   `help:"How far back: 90m, 24h, 7d; 0s for all that the stream holds." default:"7d"`
-	Rule       string `help:"Only this rule." placeholder:"NAME"`
-	ShowValues bool   `help:"Show the texts and tags, which may be personal data."`
-	JSON       bool   `name:"json" help:"Print one JSON object a line."`
+	Since      time.Duration `help:"How far back: 90m, 24h, 7d; 0s for all that the stream holds." default:"7d"`
+	Rule       string        `help:"Only this rule." placeholder:"NAME"`
+	ShowValues bool          `help:"Show the texts and tags, which may be personal data."`
+	JSON       bool          `name:"json" help:"Print one JSON object a line."`
 }
 
 // tested is a firing that would have been.
@@ -147,7 +147,7 @@ func (c *rulesTestCmd) Run(ctx context.Context) error {
 			}
 		}
 		there = there || len(set) > 0
-		found, err := wouldFire(ctx, conn, t, set, c.Since.ago(now), now)
+		found, err := wouldFire(ctx, conn, t, set, ago(c.Since, now), now)
 		if err != nil {
 			return err
 		}

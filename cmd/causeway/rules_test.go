@@ -96,9 +96,9 @@ guild   renewal  contact  add tag renew      30 days before membership.expires
 	}
 }
 
-func TestSpan(t *testing.T) {
+func TestDuration(t *testing.T) {
 	for text, want := range map[string]string{"7d": "168h0m0s", "1d12h": "36h0m0s", "90m": "1h30m0s", "0s": "0s", "x": "error", "-1h": "error", "d": "error", "1w": "error"} {
-		d, err := parseSpan(text)
+		d, err := parseDuration(text)
 		got := d.String()
 		if err != nil {
 			got = "error"

@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"os"
@@ -33,6 +34,7 @@ type streamsCmd struct {
 type applyCmd struct {
 	server
 	DryRun   bool `help:"Only print the differences."`
+	JSON     bool `name:"json" help:"Print one JSON object a line."`
 	Replicas int  `help:"Keep every stream and bucket on this many servers of the cluster. 0 leaves it as it is; new ones have 1." placeholder:"N"`
 }
 
@@ -47,6 +49,9 @@ func (a *applyCmd) Run(ctx context.Context) error {
 		var replicas []streams.Difference
 		replicas, err = streams.Replicate(ctx, c.JetStream(), a.Replicas, a.DryRun)
 		differences = append(differences, replicas...)
+	}
+	if a.JSON {
+		return errors.Join(err, printLines(os.Stdout, differences))
 	}
 	for _, d := range differences {
 		fmt.Println(d)
@@ -75,35 +80,6 @@ func (m *manifestsCmd) Run() error {
 	}
 	_, err = fmt.Print(text)
 	return err
-}
-
-type statusCmd struct{ server }
-
-func (s *statusCmd) Run(ctx context.Context) error {
-	c, err := s.connect(ctx)
-	if err != nil {
-		return err
-	}
-	defer c.Close()
-	status, err := streams.Status(ctx, c.JetStream())
-	if err != nil {
-		return err
-	}
-	if len(status) == 0 {
-		fmt.Println("there are no streams yet; a stage that starts makes them, or `causeway streams apply`")
-		return nil
-	}
-	if err := printStatus(os.Stdout, status); err != nil {
-		return err
-	}
-	read, err := readings(ctx, c)
-	if err != nil {
-		return err
-	}
-	if err := printReadings(os.Stdout, read, time.Now()); err != nil {
-		return err
-	}
-	return printCircuits(ctx, c, os.Stdout, time.Now())
 }
 
 func printStatus(out io.Writer, status []streams.StreamStatus) error {

@@ -45,7 +45,21 @@ func (k keeper) open(ctx context.Context) (*tokens.Store, func(), error) {
 	return store, conn.Close, nil
 }
 
-type tokensListCmd struct{ keeper }
+type tokensListCmd struct {
+	keeper
+	JSON bool `name:"json" help:"Print one JSON object a line."`
+}
+
+// listedTokens is what is shown of them, which is no token.
+type listedTokens struct {
+	Owner      string    `json:"owner"`
+	State      string    `json:"state"`
+	Location   string    `json:"location,omitempty"`
+	Generation int       `json:"generation"`
+	Expires    time.Time `json:"expires,omitzero"`
+	Key        string    `json:"key"`
+	Scope      string    `json:"scope,omitempty"`
+}
 
 func (c *tokensListCmd) Run(ctx context.Context) error {
 	store, done, err := c.open(ctx)
@@ -56,6 +70,20 @@ func (c *tokensListCmd) Run(ctx context.Context) error {
 	list, err := store.List(ctx)
 	if err != nil {
 		return err
+	}
+	if c.JSON {
+		var lines []listedTokens
+		for _, l := range list {
+			t := listedTokens{Owner: l.Owner.String(), Key: l.KeyID}
+			if l.Err != nil {
+				t.State = l.Err.Error()
+			} else {
+				g := l.Grant
+				t.State, t.Location, t.Generation, t.Expires, t.Scope = g.State(time.Now()), g.Location, g.Generation, g.Expires, g.Scope
+			}
+			lines = append(lines, t)
+		}
+		return printLines(os.Stdout, lines)
 	}
 	return printTokens(os.Stdout, list, time.Now())
 }

@@ -13,7 +13,6 @@ import (
 	"github.com/goccy/go-json"
 
 	"github.com/causeway-sync/causeway/internal/bus"
-	"github.com/causeway-sync/causeway/internal/circuit"
 	"github.com/causeway-sync/causeway/schemas/canonical"
 	"github.com/causeway-sync/causeway/streams"
 )
@@ -75,35 +74,36 @@ func decodeKey(ctx context.Context, kv bus.KV, key string, v any) error {
 // 20 s.
 const stale = time.Minute
 
-// printCircuits says which systems are not called at the moment.
-func printCircuits(ctx context.Context, b bus.Bus, out io.Writer, now time.Time) error {
+// openCircuit is a system that a stage doesn't call at the moment.
+type openCircuit struct {
+	tenant        canonical.Tenant
+	system, stage string
+	streams.Circuit
+}
+
+// openCircuits returns them, sorted.
+func openCircuits(ctx context.Context, b bus.Bus, now time.Time) ([]openCircuit, error) {
 	kv, err := b.Bucket(ctx, streams.BUDGETS)
 	if err != nil {
-		return err
+		return nil, err
 	}
 	keys, err := kv.Keys(ctx, streams.CircuitKey("*", "*", "*"))
 	if err != nil {
-		return err
+		return nil, err
 	}
 	slices.Sort(keys)
+	var out []openCircuit
 	for _, key := range keys {
 		var c streams.Circuit
 		if err := decodeKey(ctx, kv, key, &c); err != nil {
-			return err
+			return nil, err
 		}
 		p := strings.Split(key, ".")
-		if len(p) != 4 || c.State == "" || now.Sub(c.At) > stale {
-			continue
-		}
-		what := "fails"
-		if c.Cause == circuit.Refused {
-			what = "refuses our credentials"
-		}
-		if _, err := fmt.Fprintf(out, "! %s of %s %s since %s (%s): %s waits\n", p[2], p[1], what, c.Since.Local().Format(time.DateTime), c.Reason, p[3]); err != nil {
-			return err
+		if len(p) == 4 && c.State != "" && now.Sub(c.At) <= stale {
+			out = append(out, openCircuit{canonical.Tenant(p[1]), p[2], p[3], c})
 		}
 	}
-	return nil
+	return out, nil
 }
 
 func printReadings(out io.Writer, readings []reading, now time.Time) error {

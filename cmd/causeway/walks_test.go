@@ -1,7 +1,6 @@
 package main
 
 import (
-	"bytes"
 	"strings"
 	"testing"
 	"time"
@@ -52,11 +51,11 @@ func TestOpenCircuitsAreShown(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	var out bytes.Buffer
-	if err := printCircuits(t.Context(), c, &out, now); err != nil {
+	open, err := openCircuits(t.Context(), c, now)
+	if err != nil {
 		t.Fatal(err)
 	}
-	if got := out.String(); !strings.HasPrefix(got, "! ghl of alpine-guild refuses our credentials since ") || !strings.HasSuffix(got, " (status 401): sink waits\n") || strings.Count(got, "\n") != 1 {
-		t.Errorf("got %q", got)
+	if got := circuits(open); len(got) != 1 || got[0].Tenant != "alpine-guild" || !strings.HasPrefix(got[0].Detail, "sink does not call ghl since ") || !strings.HasSuffix(got[0].Detail, ": status 401") || !strings.Contains(got[0].Cure, "credential") {
+		t.Errorf("got %+v", got)
 	}
 }

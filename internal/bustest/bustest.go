@@ -78,10 +78,15 @@ func Until(t testing.TB, ok func() bool) {
 	}
 }
 
+// looks is how often in a row a consumer has to have nothing left: what was
+// published a moment ago may not be counted yet.
+const looks = 4
+
 // Settled waits until a durable consumer, of which somebody has asked for
 // messages, has nothing left.
 func Settled(t testing.TB, c *bus.Conn, stream, durable string) {
 	t.Helper()
+	idle := 0
 	Until(t, func() bool {
 		consumer, err := c.JetStream().Consumer(context.Background(), stream, durable)
 		if err != nil {
@@ -89,7 +94,10 @@ func Settled(t testing.TB, c *bus.Conn, stream, durable string) {
 		}
 		info, err := consumer.Info(context.Background())
 		begun := err == nil && (info.Delivered.Consumer > 0 || info.NumWaiting > 0) // a new one has nothing for a moment
-		return begun && info.NumPending == 0 && info.NumAckPending == 0
+		if idle++; !begun || info.NumPending > 0 || info.NumAckPending > 0 {
+			idle = 0
+		}
+		return idle >= looks
 	})
 }
 

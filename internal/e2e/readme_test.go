@@ -75,7 +75,7 @@ func TestExampleShowsEveryKey(t *testing.T) {
 		t.Fatal(err)
 	}
 	lines := strings.Split(string(text), "\n")
-	key := regexp.MustCompile(`^(\s*)# ((?:- |\s*)[{a-z_]+:? ?.*)$`)
+	key := regexp.MustCompile(`^(\s*)# (\s*(?:- )?[{a-z_]+:? ?.*)$`)
 	began := false
 	for i, line := range lines {
 		began = began || line == "nats:"

@@ -2,8 +2,8 @@
 STATICCHECK := honnef.co/go/tools/cmd/staticcheck@v0.8.2
 GOVULNCHECK := golang.org/x/vuln/cmd/govulncheck@latest
 
-.PHONY: console help build test race lint verify bench bench-hot faults campaign budget-campaign backfill-campaign fuzz vuln
-.PHONY: help build test race lint verify bench bench-hot faults campaign budget-campaign backfill-campaign fuzz vuln deploy-check
+.PHONY: console help build test race lint verify bench bench-hot bench-allocs bench-compare faults campaign budget-campaign backfill-campaign fuzz vuln
+.PHONY: help build test race lint verify bench bench-hot bench-allocs bench-compare faults campaign budget-campaign backfill-campaign fuzz vuln deploy-check
 
 help: ## show this help
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-17s %s\n", $$1, $$2}'
@@ -25,16 +25,30 @@ lint: ## gofmt, go vet (of the modules in bench and deploy/check, too), staticch
 	cd bench && go vet ./...
 	cd deploy/check && go vet ./...
 
-verify: lint ## lint, and that go.mod is tidy
+verify: lint bench-allocs ## lint, that go.mod is tidy, and how often the hot functions allocate
 	go mod tidy -diff
+	cd bench && go mod tidy -diff && go vet .
 
 ROUNDS ?= 4
 MESSAGES ?= 30000
 bench: ## the transform beside the broker's limit, the naive loop and Watermill (ROUNDS=4 MESSAGES=30000 ARGS=)
-	cd bench && go build -o ../bin/bench . && ../bin/bench -rounds $(ROUNDS) -n $(MESSAGES) $(ARGS)
+	cd bench && go build -mod=mod -o ../bin/bench . && ../bin/bench -rounds $(ROUNDS) -n $(MESSAGES) $(ARGS)
 
 bench-hot: ## run the benchmarks of the hot functions
 	go test -run '^$$' -bench . -benchmem ./...
+
+ALLOCS := allocations.out
+HOT := ./transform ./sink/plan
+bench-allocs: ## how often each hot function allocates, against bench/allocations.txt
+	@go test -run '^$$' -bench '^BenchmarkHot' -benchmem -benchtime 5000x $(HOT) > $(ALLOCS) || { cat $(ALLOCS); rm -f $(ALLOCS); exit 1; }
+	@awk -f bench/allocations.awk bench/allocations.txt $(ALLOCS); rc=$$?; rm -f $(ALLOCS); exit $$rc
+
+BENCHSTAT := golang.org/x/perf/cmd/benchstat@latest
+BASE ?= HEAD~1
+bench-compare: ## the hot functions now beside those of another revision (BASE=HEAD~1)
+	@dir=$$(mktemp -d) && trap 'git worktree remove --force '$$dir/base'; rm -rf '$$dir EXIT && git worktree add -q --detach $$dir/base $(BASE) && \
+	(cd $$dir/base && go test -run '^$$' -bench '^BenchmarkHot' -benchmem -count 6 $(HOT) > $$dir/base.txt); \
+	go test -run '^$$' -bench '^BenchmarkHot' -benchmem -count 6 $(HOT) > $$dir/here.txt && go run $(BENCHSTAT) $$dir/base.txt $$dir/here.txt
 
 SEED ?= 7
 faults: ## one run with every fault of the simulators on (SEED=N)

@@ -50,11 +50,29 @@ func (l *Lens) Normalize(c Convert, s string) string {
 }
 
 func (l *Lens) phone(s string) string {
+	if american(s) {
+		return s
+	}
 	n, err := phonenumbers.Parse(s, l.Region)
 	if err != nil || !phonenumbers.IsPossibleNumber(n) {
 		return s
 	}
 	return phonenumbers.Format(n, phonenumbers.E164)
+}
+
+// american reports whether s is +1 and ten digits as the North American plan has
+// them: E.164 already, which most numbers are, and a hundredth of the work to
+// find out.
+func american(s string) bool {
+	if len(s) != 12 || s[:2] != "+1" || s[2] < '2' {
+		return false
+	}
+	for i := 2; i < len(s); i++ {
+		if s[i] < '0' || s[i] > '9' {
+			return false
+		}
+	}
+	return true
 }
 
 var dateForms = []string{

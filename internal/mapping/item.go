@@ -141,6 +141,7 @@ func (l *Lens) showItem(o observation.Observation, record map[string]json.RawMes
 	if bindings == nil {
 		return Shown{}, fmt.Errorf("read %s record: no mapping for kind %q", o.Endpoint, o.Kind)
 	}
+	in := opened{record: record}
 	for _, b := range bindings {
 		path := b.Side(o.System).Path
 		if path == "" {
@@ -150,7 +151,7 @@ func (l *Lens) showItem(o observation.Observation, record map[string]json.RawMes
 		if _, there := record[top]; o.System == canonical.Novi && !there {
 			continue // hidden from this key: it says nothing
 		}
-		raw := dig(record, path)
+		raw := in.dig(path)
 		if b.Convert == User {
 			theirs := text(raw)
 			name, known := l.userOf(o.System, theirs)

@@ -350,3 +350,22 @@ func BenchmarkShowGHL(b *testing.B) {
 		}
 	}
 }
+
+// TestAmericanNumbers: what is taken for E.164 at a glance is what the library
+// makes of the same number with a space in it.
+func TestAmericanNumbers(t *testing.T) {
+	us, ch := mapping.Association("US"), mapping.Association("CH")
+	rapid.Check(t, func(t *rapid.T) {
+		number := rapid.StringMatching(`[2-9][0-9]{9}`).Draw(t, "number")
+		for _, l := range []*mapping.Lens{us, ch} {
+			if got, want := l.Normalize(mapping.Phone, "+1"+number), l.Normalize(mapping.Phone, "+1 "+number); got != want {
+				t.Fatalf("got %s, want %s", got, want)
+			}
+		}
+	})
+	for _, s := range []string{"+1202555014", "+1102555014x", "+120255501431", "+1 2025550143", "12025550143"} {
+		if got := us.Normalize(mapping.Phone, s); got == "" {
+			t.Errorf("%s is nothing", s)
+		}
+	}
+}

@@ -73,6 +73,7 @@ func (l *Lens) showGHL(o observation.Observation, record map[string]json.RawMess
 	for _, it := range items {
 		custom[o.Names[it.ID]] = it.Value
 	}
+	in := opened{record: record}
 	for _, b := range l.Bindings {
 		path := b.GHL.Path
 		var value json.RawMessage
@@ -89,7 +90,7 @@ func (l *Lens) showGHL(o observation.Observation, record map[string]json.RawMess
 			if search {
 				continue // not part of search results (dossier GHL §3.3, #43)
 			}
-			value = dig(record, path+".status")
+			value = in.dig(path + ".status")
 		case search && path == "address1":
 			value = record["address"]
 		case search && (path == "firstName" || path == "lastName"):
@@ -98,7 +99,7 @@ func (l *Lens) showGHL(o observation.Observation, record map[string]json.RawMess
 				value = raw
 			}
 		default:
-			value = dig(record, path)
+			value = in.dig(path)
 		}
 		var err error
 		if s.Fields[b.Field], err = l.read(b, canonical.GHL, value); err != nil {
@@ -175,6 +176,7 @@ func (l *Lens) showNovi(record map[string]json.RawMessage) (Shown, error) {
 	}
 	_, haveCustom := record["CustomFields"]
 	haveCustom = haveCustom && json.Unmarshal(record["CustomFields"], &custom) == nil
+	in := opened{record: record}
 	for _, b := range l.Bindings {
 		path := b.Novi.Path
 		if path == "" {
@@ -191,7 +193,7 @@ func (l *Lens) showNovi(record map[string]json.RawMessage) (Shown, error) {
 			if _, ok := record[top]; !ok {
 				continue // hidden from this key, or unknown to this site: it says nothing
 			}
-			value = dig(record, path)
+			value = in.dig(path)
 		}
 		var err error
 		if s.Fields[b.Field], err = l.read(b, canonical.Novi, value); err != nil {
@@ -255,18 +257,28 @@ func tags(raw json.RawMessage) []string {
 	return slices.Compact(list)
 }
 
+// opened is a record whose inner objects are read once, however many fields
+// lie in them.
+type opened struct {
+	record map[string]json.RawMessage
+	inner  map[string]map[string]json.RawMessage
+}
+
 // dig follows a dotted path through objects.
-func dig(record map[string]json.RawMessage, path string) json.RawMessage {
+func (o *opened) dig(path string) json.RawMessage {
 	head, rest, more := strings.Cut(path, ".")
-	value := record[head]
 	if !more {
-		return value
+		return o.record[head]
 	}
-	var inner map[string]json.RawMessage
-	if json.Unmarshal(value, &inner) != nil {
-		return nil
+	inner, read := o.inner[head]
+	if !read {
+		_ = json.Unmarshal(o.record[head], &inner) // what is no object has no fields
+		if o.inner == nil {
+			o.inner = map[string]map[string]json.RawMessage{}
+		}
+		o.inner[head] = inner
 	}
-	return dig(inner, rest)
+	return (&opened{record: inner}).dig(rest)
 }
 
 // text reads a JSON value as text: "" for null and absent, a list joined by

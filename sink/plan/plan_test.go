@@ -143,3 +143,22 @@ func TestDuplicates(t *testing.T) {
 		})
 	}
 }
+
+// BenchmarkHotPlan plans one changed field of a contact.
+func BenchmarkHotPlan(b *testing.B) {
+	said := map[string]string{"first_name": "Ada", "last_name": "Imhof", "email": "ada@example.org", "phone": "+12025550143", "address.city": "Ouray", "address.state": "CO", "job_title": "Guide"}
+	state := entity(canonical.KindContact, said)
+	shown := map[string]string{}
+	for f, v := range said {
+		shown[f] = v
+	}
+	shown["address.city"] = "Silverton"
+	lens := mapping.Association("US")
+	x := plan.Expected{External: "x1", Fields: shown}
+	b.ReportAllocs()
+	for b.Loop() {
+		if p := plan.For(state, canonical.Novi, lens, x, true, nil); p.Fields["address.city"] != "Ouray" {
+			b.Fatalf("got %+v", p)
+		}
+	}
+}

@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"os"
 	"os/signal"
@@ -136,8 +137,13 @@ func bare(ctx context.Context, url string) error {
 	defer close(flights)
 	for {
 		m, err := it.Next()
-		if err != nil {
-			return nil // stopped
+		switch {
+		case errors.Is(err, jetstream.ErrNoHeartbeat):
+			continue // the consumer is paused
+		case ctx.Err() != nil:
+			return nil
+		case err != nil:
+			return err
 		}
 		entity_, subject := target(m.Subject())
 		mu.Lock()
@@ -161,7 +167,7 @@ func bare(ctx context.Context, url string) error {
 		out.Header[source] = m.Headers()[source]
 		out.Header[jetstream.ExpectedLastSubjSeqHeader] = []string{strconv.FormatUint(seq, 10)}
 		out.Header[jetstream.ExpectedLastSubjSeqSubjHeader] = []string{entity_ + ".*"}
-		f, err := js.PublishMsgAsync(out)
+		f, err := js.PublishMsgAsync(out, jetstream.WithStallWait(2*time.Minute)) // a busy machine may take its time
 		if err != nil {
 			return err
 		}

@@ -84,6 +84,9 @@ func measure(ctx context.Context, s spec, set settings) (_ result, err error) {
 	if _, err := streams.Ensure(ctx, js); err != nil {
 		return result{}, err
 	}
+	// A client that ends by itself ends the run.
+	ctx, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
 	var clients []*child
 	for i := range set.instances {
 		c, err := start("work", s.contender, server.said, profile("client-"+strconv.Itoa(i)))
@@ -91,6 +94,7 @@ func measure(ctx context.Context, s spec, set settings) (_ result, err error) {
 			return result{}, err
 		}
 		defer c.stop()
+		go func() { <-c.ended; cancel(errors.New("a client ended")) }()
 		clients = append(clients, c)
 	}
 	clientCPU := func() (sum time.Duration, err error) {
@@ -270,6 +274,8 @@ func (w *world) drained(ctx context.Context) error {
 		i, err := w.info(ctx)
 		switch {
 		case errors.Is(err, jetstream.ErrConsumerNotFound): // yet
+		case ctx.Err() != nil:
+			return fmt.Errorf("waiting for %s: %w", w.durable, context.Cause(ctx))
 		case err != nil:
 			return fmt.Errorf("waiting for %s: %w", w.durable, err)
 		default:
@@ -280,7 +286,7 @@ func (w *world) drained(ctx context.Context) error {
 		select {
 		case <-time.After(4 * time.Millisecond):
 		case <-ctx.Done():
-			return fmt.Errorf("waiting for %s: %w", w.durable, ctx.Err())
+			return fmt.Errorf("waiting for %s: %w", w.durable, context.Cause(ctx))
 		}
 	}
 }

@@ -53,8 +53,9 @@ func profiled(name string) (stop func(), err error) {
 
 // child is a process of this program.
 type child struct {
-	cmd  *exec.Cmd
-	said string // the first line that it wrote
+	cmd   *exec.Cmd
+	said  string        // the first line that it wrote
+	ended chan struct{} // closed when it is no more
 }
 
 // start starts this program with args, and waits for its first line.
@@ -63,7 +64,7 @@ func start(args ...string) (*child, error) {
 	if err != nil {
 		return nil, err
 	}
-	c := &child{cmd: exec.Command(self, args...)}
+	c := &child{cmd: exec.Command(self, args...), ended: make(chan struct{})}
 	c.cmd.Stderr = os.Stderr
 	c.cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
 	out, err := c.cmd.StdoutPipe()
@@ -73,7 +74,9 @@ func start(args ...string) (*child, error) {
 	if err := c.cmd.Start(); err != nil {
 		return nil, err
 	}
-	if _, err := fmt.Fscanln(out, &c.said); err != nil {
+	_, err = fmt.Fscanln(out, &c.said)
+	go func() { _ = c.cmd.Wait(); close(c.ended) }() // it has said why it ended
+	if err != nil {
 		c.stop()
 		return nil, fmt.Errorf("%v: it ended before it was ready", args)
 	}
@@ -82,12 +85,10 @@ func start(args ...string) (*child, error) {
 
 func (c *child) stop() {
 	_ = c.cmd.Process.Signal(syscall.SIGTERM)
-	done := make(chan struct{})
-	go func() { _ = c.cmd.Wait(); close(done) }()
 	select {
-	case <-done:
+	case <-c.ended:
 	case <-time.After(20 * time.Second):
 		_ = c.cmd.Process.Kill()
-		<-done
+		<-c.ended
 	}
 }

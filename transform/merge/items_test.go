@@ -240,3 +240,20 @@ func (r *itemRun) says(f, v string) bool {
 		})
 	})
 }
+
+// TestLateSight: a task doesn't say when it was changed. A sight from before
+// the newest one, delivered after it because a transform was killed, is no
+// change, though the newest one had shown nothing new.
+func TestLateSight(t *testing.T) {
+	show := func(at int64, completed string) merge.Seen {
+		return merge.Seen{System: canonical.GHL, External: "t1", Via: observation.Fetch, At: canonical.Read{AsOf: at, Seq: uint64(at)},
+			Shown: mapping.Shown{Fields: map[string]string{"title": "Call", "completed": completed}}}
+	}
+	state := canonical.NewEvent(canonical.KindTask, "e1")
+	for _, seen := range []merge.Seen{show(1, ""), show(3, ""), show(2, "true")} {
+		state, _ = merge.Apply(state, seen, merge.Policy{Lens: lens})
+	}
+	if state.Task.Completed {
+		t.Error("the task was completed by a sight from before it was opened again")
+	}
+}

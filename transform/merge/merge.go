@@ -380,8 +380,10 @@ func (m *merger) fields() {
 		}
 		m.newBase.At = m.seen.At
 		// The record was touched since, though it may look the same: a sight
-		// from before the touch must not pass for a change after it.
-		m.dirty = m.dirty || m.seen.At.Modified > m.base.At.Modified
+		// from before the touch must not pass for a change after it. Where a
+		// record doesn't say when it was touched, each sight may be after one;
+		// what comes late is an older sight that was delivered again.
+		m.dirty = m.dirty || m.seen.At.Modified > m.base.At.Modified || m.seen.At.Modified == 0 && m.seen.At.AsOf > m.base.At.AsOf && m.next.Kind() != canonical.KindContact
 	}
 	names := slices.Sorted(maps.Keys(m.seen.Shown.Fields))
 	for _, f := range names {

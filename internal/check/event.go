@@ -297,26 +297,36 @@ func (c *checker) tagEvent(m bus.Stored, s streams.Parsed) {
 	}
 	e := c.entities[t.ContactID]
 	if e == nil || t.ContactVersion > e.version { // it may be that CANONICAL has kept newer versions only
-		c.early = append(c.early, early{t.ContactID, t.ContactVersion, bus.Stored{Stream: m.Stream, Subject: m.Subject, Seq: m.Seq, Time: m.Time}})
+		c.early = append(c.early, early{t.ContactID, t.ContactVersion, s.Op, bus.Stored{Stream: m.Stream, Subject: m.Subject, Seq: m.Seq, Time: m.Time}})
 		return
 	}
+	e.keptTag(s.Op)
+	delete(e.tags, tagged{t.ContactVersion, t.Tag, s.Op})
+}
+
+func (e *entity) keptTag(op canonical.Op) {
 	if e.tagsKept == nil {
 		e.tagsKept = map[canonical.Op]int{}
 	}
-	e.tagsKept[s.Op]++
-	delete(e.tags, tagged{t.ContactVersion, t.Tag, s.Op})
+	e.tagsKept[op]++
 }
 
 // early is a tag event that came before any version that it could follow from.
 type early struct {
 	id      canonical.CanonicalID
 	version uint64
+	op      canonical.Op
 	at      bus.Stored
 }
 
 // histories judges each entity's history as a whole, and what it says of
 // records.
 func (c *checker) histories() {
+	for _, t := range c.early {
+		if e := c.entities[t.id]; e != nil {
+			e.keptTag(t.op)
+		}
+	}
 	for _, e := range c.entities {
 		// What is forgotten is older than all that its subject keeps.
 		full := false
@@ -328,7 +338,7 @@ func (c *checker) histories() {
 				Kind: e.kind, Entity: e.id, Where: []Place{place(e.before)}, At: e.before.Time})
 		}
 		for key, m := range e.tags {
-			if e.tagsKept[canonical.OpAdded] < perSubject && e.tagsKept[canonical.OpRemoved] < perSubject && m.Seq <= c.floor(streams.Tags()) {
+			if e.tagsKept[key.op] < perSubject && m.Seq <= c.floor(streams.Tags()) {
 				c.wrong(Violation{Invariant: TagsDerived, What: "a tag was " + string(key.op) + ", and there is no tag event", Kind: e.kind, Entity: e.id, Where: []Place{place(m)}, At: m.Time})
 			}
 		}
@@ -368,6 +378,16 @@ func later(a, b time.Time) time.Time {
 	return b
 }
 
+// newer reports whether RAW has a newer state of a record than its entity knows
+// of. A sight of a contact that shows no change makes no event, but of an item,
+// which doesn't say when it was changed, each newer one does.
+func (r *record) newer() bool {
+	if r.kind != canonical.KindContact && r.shown.Modified == 0 {
+		return r.shown.AsOf > r.base.AsOf
+	}
+	return r.shown.Modified > r.base.Modified && r.shown.Newer(r.base)
+}
+
 // sights judges whether what systems showed has reached the entities.
 func (c *checker) sights() {
 	settled := c.floor(streams.Transform())
@@ -380,10 +400,15 @@ func (c *checker) sights() {
 			}
 			c.wrong(v)
 		}
+		if r.hasBase && !r.baseGone && r.owner != nil && r.goneAsOf > r.base.AsOf && r.goneAt.Seq <= settled {
+			r.at = r.goneAt
+			wrong("the transform has settled that it is gone, and its entity holds an older sight of it")
+			continue
+		}
 		switch {
 		case r.first == 0 || r.at.Seq > settled || r.at.Seq < r.gone:
 		case c.buried("transform", r.tenant, r.kind, string(r.external)):
-		case r.hasBase && !r.baseGone && r.shown.Modified > r.base.Modified && r.shown.Newer(r.base):
+		case r.hasBase && !r.baseGone && r.newer():
 			wrong("the transform has settled a newer state than its entity knows of")
 		case !r.hasBase && !r.skipped && c.Tenants[r.tenant].Lens != nil:
 			wrong("the transform has settled it, and no entity knows of the record")

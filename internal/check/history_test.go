@@ -53,6 +53,10 @@ var spoils = []spoil{
 		p.write(canonical.GHL, "new", map[string]string{"last_name": "Lost", "email": "lost@example.org"}, nil)
 		p.raw(p.look(canonical.GHL, "new", observation.Poll, p.now))
 	}, check.SightMerged},
+	{"a delete was settled, and an older sight merged after it", func(t *testing.T, p *pipeline) {
+		id := p.any().state.Links[canonical.GHL][0]
+		p.raw(observation.Observation{System: canonical.GHL, Tenant: guild, Kind: canonical.KindContact, ExternalID: id, Via: observation.Fetch, Absent: true, ReadBegan: p.now})
+	}, check.SightMerged},
 	{"RAW has lost its tail", func(t *testing.T, p *pipeline) {
 		p.messages[streams.RAW] = p.messages[streams.RAW][:len(p.messages[streams.RAW])-1]
 		p.last[streams.RAW]--

@@ -29,6 +29,8 @@ type record struct {
 	at       bus.Stored     // where, without its data
 	first    uint64         // the sequence of the first sight
 	gone     uint64         // the sequence of the last absence
+	goneAsOf int64          // when the read of the newest absence began
+	goneAt   bus.Stored     // where, without its data
 	skipped  bool           // no sight of it so far is of what is kept
 	owner    *entity        // the living entity that links it
 	base     canonical.Read // what that knows of it
@@ -172,7 +174,9 @@ func (c *checker) sight(m bus.Stored, o observation.Observation) {
 		})
 	}
 	if o.Absent {
-		r.gone = m.Seq
+		if r.gone = m.Seq; began > r.goneAsOf {
+			r.goneAsOf, r.goneAt = began, bus.Stored{Stream: m.Stream, Subject: m.Subject, Seq: m.Seq, Time: m.Time}
+		}
 		return
 	}
 	if lens := c.Tenants[o.Tenant].Lens; lens != nil && (r.first == 0 || r.skipped) {

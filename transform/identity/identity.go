@@ -254,7 +254,7 @@ func (v *Resolver) find(ctx context.Context, r Record) (id, other canonical.Cano
 		case !ok:
 		case r.Kind == canonical.KindContact && state.ID() != ref:
 			return ref, "", nil // it was merged since, and what was made for it is another record of that one
-		case !linkedElsewhere(state, r):
+		case !v.linkedElsewhere(r, state.ID(), state):
 			return ref, "", nil
 		}
 	}
@@ -279,11 +279,7 @@ func (v *Resolver) find(ctx context.Context, r Record) (id, other canonical.Cano
 		} else if gone {
 			continue
 		}
-		x, was := v.linked.Get(string(r.System) + "." + string(who))
-		if gone, known := state.Record(r.System, x); known && gone.Gone {
-			was = false
-		}
-		elsewhere := was && x != r.External || ok && linkedElsewhere(state, r)
+		elsewhere := v.linkedElsewhere(r, who, state)
 		switch {
 		case ok && !key.holds(state):
 			continue // the value has gone; the claim is let go when it is taken
@@ -355,7 +351,15 @@ func (v *Resolver) Follow(id canonical.CanonicalID) (now, by canonical.Canonical
 	return v.follow(id)
 }
 
-func linkedElsewhere(state canonical.Event, r Record) bool {
+// linkedElsewhere reports whether entity id is linked to another record of r's
+// system: by its state, or since, by what was resolved here and isn't in the
+// state yet.
+func (v *Resolver) linkedElsewhere(r Record, id canonical.CanonicalID, state canonical.Event) bool {
+	if x, is := v.linked.Get(string(r.System) + "." + string(id)); is && x != r.External {
+		if was, known := state.Record(r.System, x); !known || !was.Gone {
+			return true
+		}
+	}
 	for _, x := range state.Links[r.System] {
 		if x != r.External {
 			return true

@@ -221,6 +221,19 @@ func TestResolve(t *testing.T) {
 			t.Error("a copy of the record was taken for the record")
 		}
 	})
+	t.Run("what we made for one who was linked meanwhile is another's, though that isn't published yet", func(t *testing.T) {
+		w := setup(t)
+		id := w.see(record(canonical.GHL, "g1", ada))
+		if got, err := w.Resolve(t.Context(), record(canonical.Novi, "n1", ada)); err != nil || got.ID != id {
+			t.Fatalf("got %s, %v, want %s", got.ID, err, id)
+		}
+		r := record(canonical.Novi, "n2", ada)
+		r.Entity = id
+		got, err := w.Resolve(t.Context(), r)
+		if err != nil || got.ID == id || got.With != id {
+			t.Errorf("got %s with %s, %v, want one of its own, with %s", got.ID, got.With, err, id)
+		}
+	})
 	t.Run("a record that is gone and was never seen is nobody", func(t *testing.T) {
 		w := setup(t)
 		if got, err := w.Resolve(t.Context(), identity.Record{Tenant: tenant, Kind: canonical.KindContact, System: canonical.GHL, External: "g1", Absent: true}); got.ID != "" || err != nil {

@@ -305,7 +305,7 @@ func TestWebhook(t *testing.T) {
 		w.WriteHeader(answers[min(len(ids), len(answers))-1])
 	}))
 	defer receiver.Close()
-	s := newStage(t, receiver.URL+"/hook?token=0123", rule.ActionSpec{Webhook: &rule.WebhookSpec{Secret: "env:SECRET"}})
+	s := newStage(t, receiver.URL+"/hook?token=opensesame", rule.ActionSpec{Webhook: &rule.WebhookSpec{Secret: "env:SECRET"}})
 	s.cfg.HTTP = &http.Client{CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }}
 	s.run()
 	s.contact(1, "g1", false)
@@ -331,7 +331,7 @@ func TestWebhook(t *testing.T) {
 		t.Errorf("got %v %s", err, bodies[0])
 	}
 	for _, m := range bustest.All(t, s.Conn, streams.EFFECTS) {
-		if strings.Contains(string(m.Data), "0123") || strings.Contains(string(m.Data), "Ada") {
+		if strings.Contains(string(m.Data), "opensesame") || strings.Contains(string(m.Data), "Ada") {
 			t.Errorf("EFFECTS holds what it must not: %s", m.Data)
 		}
 	}

@@ -19,6 +19,7 @@ import (
 // else, and goes when the mapping leaves the address out and a person says
 // so, or when somebody corrects it.
 func TestRedrive(t *testing.T) {
+	t.Parallel()
 	w := world(t, dev.Options{})
 	made := func(first, email string) string {
 		t.Helper()

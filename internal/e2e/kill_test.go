@@ -23,6 +23,7 @@ var programs = sync.OnceValues(func() (string, error) {
 // once with SIGKILL while changes are on their way. It starts again after some
 // more changes have piled up.
 func TestKilledInMidFlight(t *testing.T) {
+	t.Parallel()
 	bin, err := programs()
 	if err != nil {
 		t.Fatal(err)
@@ -62,6 +63,7 @@ func TestKilledInMidFlight(t *testing.T) {
 // TestBrokerRestarts stops the broker under way: what was acknowledged is
 // still there, and the stages find it again by themselves.
 func TestBrokerRestarts(t *testing.T) {
+	t.Parallel()
 	bin, err := programs()
 	if err != nil {
 		t.Fatal(err)

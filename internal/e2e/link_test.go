@@ -29,6 +29,7 @@ import (
 // 500 people in each, 300 of them in both, some with tasks and notes, of which
 // again some are in both.
 func TestFirstLink(t *testing.T) {
+	t.Parallel()
 	const each, same = 500, 300
 	w := world(t, dev.Options{PollGHL: time.Second, PollNovi: time.Second, NoWebhooks: true}) // what is old sends none
 	pairs, err := dev.NewPeople(w, w.Seed).Overlap(each, same)

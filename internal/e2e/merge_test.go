@@ -165,6 +165,7 @@ func TestMerges(t *testing.T) {
 // TestUnmerge: two people of one address were folded; one of the records gets
 // another one, and a person takes them apart.
 func TestUnmerge(t *testing.T) {
+	t.Parallel()
 	g := newGuild(t, dev.Options{Seed: 5})
 	ada := g.contact(map[string]any{"firstName": "Ada", "lastName": "Imhof", "email": "ada@example.org", "city": "Denver"})
 	sister := g.member("", map[string]any{"Name": "Ada Imhof (2)", "FirstName": "Ada", "LastName": "Imhof", "Email": "a.imhof@example.org", "JobTitle": "Baker"})

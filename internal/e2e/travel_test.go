@@ -164,6 +164,7 @@ func TestWebhooksAlone(t *testing.T) {
 
 // TestDevModes plays a short run in each mode of the command.
 func TestDevModes(t *testing.T) {
+	t.Parallel()
 	for _, mode := range []string{"webhooks", "polling", "both"} {
 		if code, out, errs := program(t, nil, "causeway", "dev", "--exit", "--mode", mode, "--contacts", "8", "--changes", "8", "--poll", "500ms"); code != 0 {
 			t.Errorf("%s: exit code %d: %s%s", mode, code, out, errs)
@@ -174,6 +175,7 @@ func TestDevModes(t *testing.T) {
 // TestRestartedStages stops and starts each stage in this process while
 // changes are made, so that the race detector sees it.
 func TestRestartedStages(t *testing.T) {
+	t.Parallel()
 	w := world(t, dev.Options{PollGHL: time.Second, PollNovi: time.Second, Seed: 3, Items: true})
 	var h *dev.Here
 	order := []string{"transform", "sink", "ingest"}

@@ -1,6 +1,7 @@
 package derive
 
 import (
+	"bytes"
 	"context"
 	"fmt"
 	"maps"
@@ -32,7 +33,14 @@ func Children(ctx context.Context, b bus.Bus, of ChildrenOf) error {
 	})
 }
 
+// ofChildren are what the body of an event holds, one of them, that items are
+// to hear of: most hold neither, and needn't be decoded to find out.
+var ofChildren = [][]byte{[]byte(`"linked":`), []byte(`"merged_into":`)}
+
 func children(ctx context.Context, p bus.Publisher, of ChildrenOf, m bus.Stored) error {
+	if !slices.ContainsFunc(ofChildren, func(of []byte) bool { return bytes.Contains(m.Data, of) }) {
+		return nil
+	}
 	subject, err := streams.Parse(m.Subject)
 	if err != nil {
 		return bus.Terminate(err)

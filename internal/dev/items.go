@@ -357,7 +357,7 @@ func (w *World) itemHistories(kind canonical.Kind, reads reads) (map[string]map[
 			histories[n] = map[string][]step{}
 		}
 		for f, value := range difference(looks[c.record], now) {
-			histories[n][f] = append(histories[n][f], step{c.system, c.record, c.human, value, c.at, c.unseen})
+			histories[n][f] = append(histories[n][f], step{c.system, c.record, c.human, value, c.at, c.unseen, time.Time{}})
 		}
 		looks[c.record] = now
 	}

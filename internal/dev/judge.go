@@ -375,6 +375,12 @@ func (w *World) judgeEdits(v *Verdict, reads reads, who map[string]string, ghl, 
 	who = formerly(who, entries)
 	type key struct{ person, field string }
 	histories := map[key][]step{}
+	removed := map[string]time.Time{} // by record that people took away
+	for _, e := range entries {
+		if e.human && e.person == "" {
+			removed[e.record] = e.at
+		}
+	}
 	for _, e := range entries {
 		if !e.human && len(e.changes) == 0 {
 			v.NoopWrites++
@@ -388,7 +394,7 @@ func (w *World) judgeEdits(v *Verdict, reads reads, who map[string]string, ghl, 
 			}
 			if compared(f) && who[e.record] != "" {
 				k := key{who[e.record], f}
-				histories[k] = append(histories[k], step{e.system, e.record, e.human, value, e.at, e.unseen})
+				histories[k] = append(histories[k], step{e.system, e.record, e.human, value, e.at, e.unseen, removed[e.record]})
 			}
 		}
 	}
@@ -463,6 +469,8 @@ type step struct {
 	value  string
 	at     time.Time
 	unseen bool
+	// removed is when people took the record away, or zero.
+	removed time.Time
 }
 
 // overwritten reports whether each of the values was given unseen.

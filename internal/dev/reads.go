@@ -52,7 +52,8 @@ func (r reads) takenBack(history []step, values []string) bool {
 	return true
 }
 
-// flickers are the steps that put back, unseen, what a record showed before.
+// flickers are the steps that put back, unseen, what a record showed before,
+// and those that nobody could see because their record was taken away.
 func (r reads) flickers(history []step) []step {
 	var out []step
 	last := map[string][]step{} // by record
@@ -60,6 +61,10 @@ func (r reads) flickers(history []step) []step {
 		of := last[s.record]
 		last[s.record] = append(of, s)
 		if !s.human {
+			continue
+		}
+		if !s.removed.IsZero() && !r.between(s.record, s.at, s.removed) {
+			out = append(out, s)
 			continue
 		}
 		for i := len(of) - 1; i > 0 && of[i].human; i-- {

@@ -12,6 +12,9 @@ func TestTakenBack(t *testing.T) {
 		return step{record: record, human: human, value: value, at: at(s)}
 	}
 	toggled := []step{did("g", true, "true", 0), did("n", false, "true", 3), did("n", true, "", 15), did("g", true, "", 20), did("g", true, "true", 28), did("g", false, "", 35)}
+	// gone is what a person gave a record that people took away later.
+	gone := did("g", true, "true", 20)
+	gone.removed = at(22)
 	tests := []struct {
 		name    string
 		history []step
@@ -23,6 +26,8 @@ func TestTakenBack(t *testing.T) {
 		{"a read was under way when it was opened", toggled, []int{10, 19, 30}, true},
 		{"it began within a second of it", []step{toggled[0], toggled[2], did("g", true, "", 20), did("g", true, "true", 28)}, []int{20}, false},
 		{"never anything else", []step{did("g", true, "true", 0), did("n", true, "", 5)}, nil, false},
+		{"the record was taken away before any read", []step{gone}, []int{10, 30}, true},
+		{"a read has shown it before the record was taken away", []step{gone}, []int{10, 21}, false},
 		{"Causeway wrote between", []step{did("g", true, "true", 0), did("g", false, "", 5), did("g", true, "true", 8)}, nil, false},
 	}
 	for _, tt := range tests {

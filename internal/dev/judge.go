@@ -392,6 +392,9 @@ func (w *World) judgeEdits(v *Verdict, reads reads, who map[string]string, ghl, 
 			if _, here := now[e.record]; !here && w.alone(e.system, f) {
 				continue
 			}
+			if e.human && w.alone(e.system.Other(), f) {
+				continue // whoever merges records copies it, and has no say in it
+			}
 			if compared(f) && who[e.record] != "" {
 				k := key{who[e.record], f}
 				histories[k] = append(histories[k], step{e.system, e.record, e.human, value, e.at, e.unseen, removed[e.record]})

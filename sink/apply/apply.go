@@ -404,6 +404,10 @@ func (t *task) run(ctx context.Context) error {
 	if err := t.refused(p); err != nil && !p.Empty() {
 		return err
 	}
+	if wait := t.pause(p); wait > 0 {
+		t.waits = t.heard.seq > 0 // what was heard holds for the next try, too
+		return bus.Later(errors.New("the same was tried a moment ago, and failed"), wait)
+	}
 	switch {
 	case p.Empty():
 		return nil
@@ -561,11 +565,8 @@ func (t *task) create(ctx context.Context, p plan.Plan) error {
 // to another entity.
 func (t *task) adopt(ctx context.Context, out effect.Effect, existing canonical.ExternalID, cause error) error {
 	if t.heard.record == string(existing) {
-		if _, err := t.finish(ctx, failed(out, cause.Error()), nil, nil); err != nil {
-			return err
-		}
-		err := fmt.Errorf("create %s %s: the record that is there belongs to another entity: %w", t.cfg.System, t.kind, cause)
-		return bus.Explain(bus.Terminate(err), envelope.DeadLetter{Class: envelope.Data, Request: request(out)})
+		t.waits = true // what was heard holds for the next try, too
+		return t.fail(ctx, out, nil, nil, fmt.Errorf("create %s %s: the record that is there belongs to another entity: %w", t.cfg.System, t.kind, cause))
 	}
 	r, err := t.cfg.Destination.Read(ctx, t.ref(existing))
 	if err != nil {
@@ -712,7 +713,7 @@ func (t *task) intend(ctx context.Context, p plan.Plan) (effect.Effect, error) {
 		State: effect.Intent, Version: t.state.Version, Attempt: 1, Create: p.Create, Delete: p.Delete, External: p.External,
 		At: t.cfg.Clock.Now(), Wrote: p.Fields, TagsAdded: p.AddTags, TagsRemoved: p.RemoveTags,
 	}
-	if t.last.Version == e.Version || t.last.State == effect.Ambiguous { // our own intents are versions, too
+	if t.last.Version == e.Version || t.last.State == effect.Ambiguous || t.failed(p) { // our own intents are versions, too
 		e.Attempt = t.last.Attempt + 1
 	}
 	return e, t.record(ctx, e)
@@ -831,7 +832,7 @@ func (t *task) fail(ctx context.Context, e effect.Effect, readings []Reading, wr
 		switch class := t.class(api); {
 		case class == apierr.Ambiguous:
 			e.State = effect.Ambiguous
-		case class == apierr.Invalid, class == apierr.Duplicate && t.count >= handover:
+		case class == apierr.Invalid, class == apierr.Duplicate && e.Attempt >= handover:
 			e.Refused = api.Status
 		}
 	}
@@ -925,13 +926,27 @@ func (t *task) class(err *apierr.Error) apierr.Class {
 // be just the same, that it is refused. Without this our own word that we are
 // about to write, which is an event, would make us write again.
 func (t *task) refused(p plan.Plan) error {
-	if t.last.State != effect.Failed || t.last.Refused == 0 || t.state.Cause.Via == string(observation.Wake) && !t.state.Cause.Replay ||
-		t.last.Create != p.Create || t.last.Delete != p.Delete || !p.Create && t.last.External != p.External ||
-		!maps.Equal(t.last.Wrote, p.Fields) || !slices.Equal(t.last.TagsAdded, p.AddTags) || !slices.Equal(t.last.TagsRemoved, p.RemoveTags) {
+	if t.last.Refused == 0 || !t.failed(p) || t.state.Cause.Via == string(observation.Wake) && !t.state.Cause.Replay {
 		return nil
 	}
 	return bus.Explain(bus.Terminate(errors.New(t.last.Reason)), envelope.DeadLetter{Class: envelope.Data, Request: request(t.last),
 		Answer: &envelope.Answer{Status: t.last.Refused}})
+}
+
+// failed reports whether p is what failed last.
+func (t *task) failed(p plan.Plan) bool {
+	return t.last.State == effect.Failed && t.last.Create == p.Create && t.last.Delete == p.Delete && (p.Create || t.last.External == p.External) &&
+		maps.Equal(t.last.Wrote, p.Fields) && slices.Equal(t.last.TagsAdded, p.AddTags) && slices.Equal(t.last.TagsRemoved, p.RemoveTags)
+}
+
+// pause is how long to wait before p is tried again, if it is what failed last.
+// Who hands it out doesn't matter: our own word that we were about to write is
+// an event, too, and would have us write again at once, and for ever.
+func (t *task) pause(p plan.Plan) time.Duration {
+	if !t.failed(p) || p.Empty() || t.state.Cause.Via == string(observation.Wake) {
+		return 0
+	}
+	return t.last.At.Add(min(100*time.Millisecond<<min(t.last.Attempt, 10), 30*time.Second)).Sub(t.cfg.Clock.Now())
 }
 
 // refusals is how often a refusal is tried again that may have been none.
@@ -954,7 +969,7 @@ func (t *task) verdict(err error) error {
 	case apierr.Duplicate, apierr.Invalid:
 		// The value may be another record's that is just losing it: an address
 		// that goes from one person to another.
-		if api.Class == apierr.Duplicate && t.count < handover {
+		if api.Class == apierr.Duplicate && t.last.Attempt < handover {
 			return bus.Later(err, t.backoff())
 		}
 		return bus.Explain(bus.Terminate(err), envelope.DeadLetter{Class: envelope.Data,

@@ -9,6 +9,7 @@ import (
 
 	"github.com/rs/zerolog"
 
+	"github.com/causeway-sync/causeway/internal/apierr"
 	"github.com/causeway-sync/causeway/internal/bus"
 	"github.com/causeway-sync/causeway/internal/bustest"
 	"github.com/causeway-sync/causeway/internal/clock"
@@ -151,4 +152,43 @@ func TestDeletesWaitForAMerge(t *testing.T) {
 			}
 		})
 	}
+}
+
+// TestSomebodyElseStandsInItsPlace: a system may refuse a record because another
+// person's is alike, by the phone number say. That is tried a few times, since
+// the other may be losing it, and our own word of each try leads to none.
+func TestSomebodyElseStandsInItsPlace(t *testing.T) {
+	t.Parallel()
+	b := setup(t)
+	b.look(func() { b.members["m0"] = map[string]string{"first_name": "Bea", "email": "bea@example.org"} })
+	b.before = func(op string) error {
+		if op != "create" {
+			return nil
+		}
+		return &apierr.Error{System: "novi", Op: "create member", Class: apierr.Duplicate, Status: 400, ExistingID: "m0"}
+	}
+	m0 := b.reading("m0")
+	o := observation.Observation{System: canonical.Novi, Tenant: tenant, Kind: canonical.KindContact, ExternalID: m0.External, Via: observation.Fetch, Endpoint: m0.Endpoint,
+		ReadBegan: m0.ReadBegan, Modified: m0.Modified, Record: m0.Record}
+	data, err := o.Encode()
+	if err == nil {
+		_, err = b.Publish(t.Context(), bus.Message{Subject: streams.Raw(o), Data: data})
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	b.sink(1)
+	b.ghlShows("Ada", "Guide")
+	letters := func() int { return len(bustest.All(t, b.Conn, streams.DEAD)) }
+	bustest.Until(t, func() bool { return letters() > 0 })
+	b.settled()
+	b.look(func() {
+		if b.tries > 10 || b.creates != 0 {
+			t.Errorf("%d tries, and %d were made", b.tries, b.creates)
+		}
+	})
+	// A change of the contact is a new reason to try.
+	b.look(func() { b.before = func(string) error { return nil } })
+	b.ghlShows("Ada", "Teacher")
+	bustest.Until(t, func() bool { made := 0; b.look(func() { made = b.creates }); return made == 1 })
 }

@@ -104,6 +104,7 @@ type entry struct {
 	record  string
 	at      time.Time
 	human   bool
+	gone    bool              // the record is taken away
 	person  string            // whom the record shows then, or "" if it is taken away
 	unseen  bool              // it is a person's at Novi, and overwritten before the API had shown it
 	changes map[string]string // by field, the value it took
@@ -146,7 +147,7 @@ func (w *World) ghlEntries() ([]entry, error) {
 		if err != nil {
 			return nil, fmt.Errorf("ledger of ghl: %w", err)
 		}
-		out = append(out, entry{system: canonical.GHL, record: e.ContactID, at: e.At, human: e.Actor == "human", person: now.person(), changes: difference(s.look, now)})
+		out = append(out, entry{system: canonical.GHL, record: e.ContactID, at: e.At, human: e.Actor == "human", gone: e.Op == ghlsim.OpDelete, person: now.person(), changes: difference(s.look, now)})
 		s.look = now
 	}
 	return out, nil
@@ -191,7 +192,7 @@ func (w *World) noviEntries() ([]entry, error) {
 		if err != nil {
 			return nil, fmt.Errorf("ledger of novi: %w", err)
 		}
-		out = append(out, entry{system: canonical.Novi, record: e.MemberID, at: e.At, human: e.Actor == "human", person: now.person(), unseen: unseen[e.Seq], changes: difference(s.look, now)})
+		out = append(out, entry{system: canonical.Novi, record: e.MemberID, at: e.At, human: e.Actor == "human", gone: e.Op == novisim.OpDelete, person: now.person(), unseen: unseen[e.Seq], changes: difference(s.look, now)})
 		s.look = now
 	}
 	return out, nil
@@ -377,7 +378,7 @@ func (w *World) judgeEdits(v *Verdict, reads reads, who map[string]string, ghl, 
 	histories := map[key][]step{}
 	removed := map[string]time.Time{} // by record that people took away
 	for _, e := range entries {
-		if e.human && e.person == "" {
+		if e.human && e.gone {
 			removed[e.record] = e.at
 		}
 	}

@@ -270,12 +270,18 @@ func TestAnAddressMoves(t *testing.T) {
 // TestAnItemGoesWithADuplicate: the sink deletes the second record of a
 // person, and the system takes a task along. That is nobody's delete.
 func TestAnItemGoesWithADuplicate(t *testing.T) {
+	for via, entity := range map[observation.Via]canonical.CanonicalID{observation.Writeback: contactID("g1"), observation.Fetch: ""} {
+		t.Run(string(via), func(t *testing.T) { itemGoesWithADuplicate(t, via, entity) })
+	}
+}
+
+func itemGoesWithADuplicate(t *testing.T, via observation.Via, entity canonical.CanonicalID) {
 	h := newHouse(t)
 	h.person("g1", person{"ada@example.org", "Ada", "Bern"})
 	h.person("g2", person{"ada@example.org", "Ada", "Thun"})
 	h.see(task(canonical.GHL, "t2", "g2", "Call"))
 	h.settled()
-	h.see(observation.Observation{System: canonical.GHL, Kind: canonical.KindContact, ExternalID: "g2", Via: observation.Writeback, Entity: contactID("g1"), Absent: true})
+	h.see(observation.Observation{System: canonical.GHL, Kind: canonical.KindContact, ExternalID: "g2", Via: via, Entity: entity, Absent: true})
 	h.settled()
 	h.see(observation.Observation{System: canonical.GHL, Kind: canonical.KindTask, ExternalID: "t2", Parent: "g2", Absent: true})
 	h.settled()

@@ -149,12 +149,12 @@ func (s *shard) merge(ctx context.Context, e *entity) (started bool, err error) 
 		return false, err
 	}
 	if parent := e.state.ContactID(); j.seen.Absent && parent != "" {
-		gone, removed, err := s.parentGone(ctx, j, e, parent)
+		gone, replaced, err := s.parentGone(ctx, j, e, parent)
 		if err != nil {
 			return false, err
 		}
 		// Whoever saw that it is gone may know of the contact before we do.
-		j.seen.ParentGone, j.seen.ParentRemoved = j.seen.ParentGone || gone, removed
+		j.seen.ParentGone, j.seen.ParentReplaced = j.seen.ParentGone || gone, replaced
 	}
 	if j.seen.Before, err = Before(ctx, s.cfg.Bus, j.tenant, e.state, j.seen, j.policy.Lens); err != nil {
 		return false, err
@@ -278,9 +278,9 @@ func (s *shard) followed(j job, e *entity) error {
 }
 
 // parentGone reports whether the contact's record on which the item's record
-// hangs is gone too, and whether it was we who removed it, because the contact
-// has another.
-func (s *shard) parentGone(ctx context.Context, j job, e *entity, parent canonical.CanonicalID) (gone, removed bool, err error) {
+// hangs is gone too, and whether the contact has another instead: we took that
+// one away, or people merged the two.
+func (s *shard) parentGone(ctx context.Context, j job, e *entity, parent canonical.CanonicalID) (gone, replaced bool, err error) {
 	if parent, err = s.who.Now(ctx, j.tenant, parent); err != nil {
 		return false, false, err
 	}
@@ -293,8 +293,8 @@ func (s *shard) parentGone(ctx context.Context, j job, e *entity, parent canonic
 		record = contact.Sync.Base[j.seen.System]
 	}
 	primary := contact.Sync.Base[j.seen.System]
-	removed = record.Removed && primary.External != "" && !primary.Gone && !contact.Deleted()
-	return contact.Deleted() || record.Gone, removed, nil
+	replaced = record.Gone && primary.External != "" && !primary.Gone && !contact.Deleted()
+	return contact.Deleted() || record.Gone, replaced, nil
 }
 
 // letters sets aside for a person what an event leaves open. They come before

@@ -287,7 +287,9 @@ func (w *World) judgeItem(v *Verdict, reads reads, kind canonical.Kind, number s
 }
 
 // removal says that people have deleted an item: seen, or a record of it that
-// no read had ever shown, because it was made an instant before.
+// no read had ever shown, because it was made an instant before, or that none
+// has shown under the contact into which people had merged its own, so that it
+// might have gone with that one.
 type removal struct{ seen, unseen bool }
 
 // itemHistories replays both ledgers: by number and field the steps, and which
@@ -327,12 +329,14 @@ func (w *World) itemHistories(kind canonical.Kind, reads reads) (map[string]map[
 	}
 	slices.SortStableFunc(all, func(a, b change) int { return cmp.Or(a.at.Compare(b.at), cmp.Compare(a.system, b.system)) })
 	records, looks, made := map[string]map[string]any{}, map[string]look{}, map[string]bool{} // made by Causeway
+	parents, moved := map[string]string{}, map[string]time.Time{}                             // when people merged its contact into another
 	histories, deleted := map[string]map[string][]step{}, map[string]removal{}
 	for _, c := range all {
 		if c.gone {
 			if n := looks[c.record].number(); n != "" && c.human {
 				d := deleted[n]
-				if len(reads[c.record]) == 0 && made[c.record] {
+				at, with := moved[c.record]
+				if len(reads[c.record]) == 0 && made[c.record] || with && !reads.between(c.record, at, c.at) {
 					d.unseen = true
 				} else {
 					d.seen = true
@@ -341,6 +345,10 @@ func (w *World) itemHistories(kind canonical.Kind, reads reads) (map[string]map[
 			}
 			continue
 		}
+		if was := parents[c.record]; was != "" && was != c.parent && c.human {
+			moved[c.record] = c.at
+		}
+		parents[c.record] = c.parent
 		if records[c.record] == nil {
 			records[c.record], made[c.record] = map[string]any{}, !c.human
 		}

@@ -388,6 +388,7 @@ type Base struct {
 	Gone     bool              `json:"gone,omitempty"`     // the system says that the record is not there
 	Inactive bool              `json:"inactive,omitempty"` // it is what Novi keeps of somebody who was removed
 	Removed  bool              `json:"removed,omitempty"`  // we took it away, because the person had another
+	Orphaned bool              `json:"orphaned,omitempty"` // it is an item's, and went with the record that it hung on
 	Also     []string          `json:"also,omitempty"`     // further addresses that the system knows the person by
 	Writing  *Writing          `json:"writing,omitempty"`  // of a record in Others; of a primary one see Sync.Writing
 	Parent   ExternalID        `json:"parent,omitempty"`   // the record that it hangs on there

@@ -28,6 +28,7 @@ func (m *merger) absent() (canonical.Event, Outcome) {
 	base := m.base
 	base.Gone, base.At, base.Inactive, base.Writing = true, m.seen.At, false, nil
 	base.Removed = m.other && m.seen.Via == observation.Writeback
+	base.Orphaned = m.seen.ParentGone && m.next.Kind() != canonical.KindContact
 	m.setBase(base)
 	all := cloneMap(m.old.Links)
 	left := slices.DeleteFunc(slices.Clone(all[m.seen.System]), func(x canonical.ExternalID) bool { return x == m.seen.External })
@@ -37,7 +38,7 @@ func (m *merger) absent() (canonical.Event, Outcome) {
 		all[m.seen.System] = left
 	}
 	m.next.Links = all
-	if m.seen.ParentRemoved && !m.other {
+	if m.seen.ParentReplaced && !m.other {
 		// It went with a record that nobody misses, and is made again under the
 		// contact's other one.
 		m.setOther(base)
@@ -216,7 +217,21 @@ func (m *merger) relink() (canonical.Event, Outcome) {
 	}
 	m.next.Changes = nil
 	m.hang()
+	m.adopted()
 	return m.publish()
+}
+
+// adopted forgets the records of an item that went with the contact's, so that
+// they are made again where the contact has another by now.
+func (m *merger) adopted() {
+	for system, base := range m.old.Sync.Base {
+		if !base.Gone || !base.Orphaned || m.old.Deleted() {
+			continue
+		}
+		m.setOtherOf(system, base)
+		m.next.Sync.Base = cloneMap(m.next.Sync.Base)
+		delete(m.next.Sync.Base, system)
+	}
 }
 
 // wake is an event although nothing changes, so that the sinks look again.

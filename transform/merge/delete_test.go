@@ -104,7 +104,7 @@ func TestAnItemOfARemovedDuplicate(t *testing.T) {
 	l := live(t, canonical.KindTask, nil)
 	late := l.shows(canonical.GHL)
 	seen := l.gone(canonical.GHL)
-	seen.ParentGone, seen.ParentRemoved = true, true
+	seen.ParentGone, seen.ParentReplaced = true, true
 	if op := l.see(seen); op != canonical.OpObserved || l.state.Deleted() || len(l.state.Links[canonical.GHL]) != 0 {
 		t.Fatalf("got %s, deleted %t, links %v", op, l.state.Deleted(), l.state.Links)
 	}
@@ -121,6 +121,26 @@ func TestAnItemOfARemovedDuplicate(t *testing.T) {
 	again.Via = observation.Writeback
 	if l.see(again); len(l.state.Links[canonical.GHL]) != 1 || l.state.Sync.Base[canonical.GHL].External != "ghl-2" {
 		t.Errorf("made again: links %v", l.state.Links)
+	}
+}
+
+// TestAnItemOfAMergedContact went with the contact's record before that was known
+// to have another: it is made again once the item hears of that one.
+func TestAnItemOfAMergedContact(t *testing.T) {
+	l := live(t, canonical.KindTask, nil)
+	seen := l.gone(canonical.Novi)
+	seen.ParentGone = true
+	l.see(seen)
+	made := func() bool {
+		return plan.For(l.state, canonical.Novi, lens, plan.Expect(l.state, canonical.Novi, effect.Effect{}), true, nil).Create
+	}
+	if l.state.Deleted() || made() {
+		t.Fatalf("deleted %t, made again %t before anything is known of the contact", l.state.Deleted(), made())
+	}
+	relink := merge.Seen{System: canonical.GHL, External: canonical.ExternalID(l.state.ID()), Via: observation.Relink, Contact: l.state.ContactID(),
+		Shown: mapping.Shown{Parent: l.state.Sync.Base[canonical.GHL].Parent}, At: canonical.Read{AsOf: seen.At.AsOf + 1, Seq: seen.At.Seq + 1}}
+	if l.see(relink); !made() {
+		t.Errorf("it isn't made again: base %+v", l.state.Sync.Base[canonical.Novi])
 	}
 }
 

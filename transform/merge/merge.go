@@ -47,9 +47,10 @@ type Seen struct {
 	// knows; ParentGone says of an absence that the contact is gone with it.
 	Contact    canonical.CanonicalID
 	ParentGone bool
-	// ParentRemoved says of an absence that it was we who took away the contact's
-	// record on which the record hung, because the contact has another.
-	ParentRemoved bool
+	// ParentReplaced says of an absence that the contact's record on which the
+	// record hung was taken away because the contact has another, by us or by
+	// whoever merged the two at the system.
+	ParentReplaced bool
 	// Wrote and Atomic are a writeback's; see [observation.Observation].
 	Wrote  map[string]string
 	Atomic bool
@@ -797,11 +798,13 @@ func (m *merger) setBase(base canonical.Base) {
 }
 
 // setOther notes what a record shows that is not its system's primary one.
-func (m *merger) setOther(base canonical.Base) {
+func (m *merger) setOther(base canonical.Base) { m.setOtherOf(m.seen.System, base) }
+
+func (m *merger) setOtherOf(system canonical.System, base canonical.Base) {
 	m.next.Sync.Others = cloneMap(m.next.Sync.Others)
-	of := cloneMap(m.next.Sync.Others[m.seen.System])
+	of := cloneMap(m.next.Sync.Others[system])
 	of[base.External] = base
-	m.next.Sync.Others[m.seen.System] = of
+	m.next.Sync.Others[system] = of
 }
 
 func (m *merger) dropOther(x canonical.ExternalID) {

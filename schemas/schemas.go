@@ -51,6 +51,7 @@ var paths = map[string]string{
 	"causeway.effect.v1":               "effect/v1/effect.json",
 	"causeway.dead_letter.v1":          "envelope/v1/dead_letter.json",
 	"causeway.audit.v1":                "envelope/v1/audit.json",
+	"causeway.gap.v1":                  "envelope/v1/gap.json",
 	"causeway.attributes.v1":           "envelope/v1/attributes.json",
 }
 

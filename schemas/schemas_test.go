@@ -32,6 +32,7 @@ var structs = map[string]reflect.Type{
 	"effect/v1/effect.json":           reflect.TypeFor[effect.Effect](),
 	"envelope/v1/dead_letter.json":    reflect.TypeFor[envelope.DeadLetter](),
 	"envelope/v1/audit.json":          reflect.TypeFor[envelope.Audit](),
+	"envelope/v1/gap.json":            reflect.TypeFor[envelope.Gap](),
 }
 
 const attributes = "envelope/v1/attributes.json"
@@ -226,6 +227,8 @@ func full() map[string]any {
 		"causeway.effect.v1": effect.Effect{System: canonical.Novi, Tenant: "alpine-guild", Kind: canonical.KindContact, ID: id, State: effect.Done, Version: 7, Attempt: 1,
 			Create: true, External: "9f1c", At: noon, Wrote: map[string]string{"first_name": "Ada"}, TagsAdded: []string{"a"}, TagsRemoved: []string{"b"}, Writebacks: [][]byte{[]byte("{}")}, Reason: "refused"},
 		"causeway.audit.v1": envelope.Audit{At: noon, Who: "kim", Role: "operator", Action: "drop", Tenant: "alpine-guild", About: "dead.sink-novi.alpine-guild.contact.x", Result: "dropped", Error: "none"},
+		"causeway.gap.v1": envelope.Gap{System: canonical.GHL, Tenant: "alpine-guild", Kind: canonical.KindTask, State: envelope.GapClosed, Reason: envelope.GapMissing,
+			Missing: 3, After: 99120, Detected: noon, Sweep: "gap-x", Closed: noon, Trouble: "none"},
 		"causeway.dead_letter.v1": envelope.DeadLetter{Stage: "sink", Tenant: "alpine-guild", Kind: canonical.KindContact, ID: string(id), Reason: "refused", At: noon,
 			Attempts: []envelope.Attempt{{At: noon, Error: "refused"}}, Stream: "CANONICAL", Sequence: 9, Subject: "canonical.contact.a.b.updated", Body: gojson.RawMessage(`{}`),
 			Class: envelope.Data, Deliveries: 3, Dropped: noon, Request: &envelope.Request{System: canonical.Novi, Operation: "update", External: "m1", Fields: []string{"email"}},

@@ -107,5 +107,13 @@ func known(ctx context.Context, b bus.Bus, key string) (bool, error) {
 	if !walk.Backfilled {
 		return false, nil
 	}
-	return b.Passed(ctx, streams.Transform(), walk.Last)
+	last := walk.Last
+	if log, ok := b.(bus.Log); ok {
+		st, err := log.State(ctx, streams.RAW)
+		if err != nil {
+			return false, err
+		}
+		last = min(last, st.Last) // what RAW has lost since is waited for by nobody
+	}
+	return b.Passed(ctx, streams.Transform(), last)
 }

@@ -107,6 +107,8 @@ func TestNothingIsWrittenBeforeTheBackfill(t *testing.T) {
 	nothing("the backfill is under way")
 	walked(streams.Walk{Backfilled: true, Last: last})
 	nothing("the transform has not seen it")
+	walked(streams.Walk{Backfilled: true, Last: last + 1000}) // which RAW has lost since
+	nothing("the transform has not seen what is left of it")
 	bustest.Go(t, func(ctx context.Context) error {
 		return c.Consume(ctx, bus.Subscription{Stream: streams.RAW, Durable: streams.Transform().Durable}, func(_ context.Context, d *bus.Delivery) { d.Done(nil) })
 	})

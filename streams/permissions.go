@@ -37,13 +37,15 @@ var roles = map[Role]access{
 	RoleIngest: {
 		publish: append(rawVia("notice", "fetch", "poll", "backfill", "reconcile"), "dead.ingest.>", "dead.hydrate.>"),
 		consume: []string{RAW}, look: []string{RAW, CANONICAL},
-		read: []string{IDENTITY}, write: []string{CURSORS, TOKENS, BUDGETS, TENANTS},
+		read: []string{IDENTITY}, write: []string{CURSORS, TOKENS, BUDGETS, TENANTS, COUNTS},
 	},
 	RoleTransform: {
 		// Dates that rules wait for are looked for among the last states.
-		publish: append(rawVia("relink", "rule"), "canonical.>", "dead.transform.>", "dead.tags.>", "dead.children.>", "dead.rules.>", "$JS.API.CONSUMER.DELETE.CANONICAL.*"),
-		consume: []string{RAW, CANONICAL}, look: []string{RAW, CANONICAL},
-		write: []string{IDENTITY, CURSORS},
+		publish: append(rawVia("relink", "rule"), "canonical.>", "dead.transform.>", "dead.tags.>", "dead.children.>", "dead.rules.>", "$JS.API.CONSUMER.DELETE.CANONICAL.*",
+			// RAW is counted by a consumer that goes when it has.
+			"gaps.>", "$JS.API.CONSUMER.DELETE.RAW.*", "$JS.API.CONSUMER.DELETE.GAPS.*"),
+		consume: []string{RAW, CANONICAL, GAPS}, look: []string{RAW, CANONICAL, GAPS},
+		write: []string{IDENTITY, CURSORS, COUNTS},
 	},
 	RoleSink: {
 		// How far the others have come says whether the backfill was seen, and
@@ -51,7 +53,7 @@ var roles = map[Role]access{
 		publish: append(rawVia("intent", "writeback", "fetch"), "effects.>", "dead.sink.>", "dead.sink-ghl.>", "dead.sink-novi.>", "dead.actions.>",
 			"$JS.API.CONSUMER.INFO.RAW.*", "$JS.API.STREAM.PURGE.DEAD", "$JS.API.CONSUMER.DELETE.DEAD.*"),
 		consume: []string{CANONICAL, DEAD}, look: []string{CANONICAL, EFFECTS, RAW, DEAD},
-		read: []string{CURSORS, TENANTS}, write: []string{TOKENS, BUDGETS, HOLDS},
+		read: []string{CURSORS, TENANTS}, write: []string{TOKENS, BUDGETS, HOLDS, COUNTS},
 	},
 	RoleSubscriber: {consume: []string{CANONICAL}, look: []string{CANONICAL}},
 	RoleConsole: {

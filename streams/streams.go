@@ -16,6 +16,7 @@ const (
 	EFFECTS   = "EFFECTS"
 	DEAD      = "DEAD"
 	AUDIT     = "AUDIT"
+	GAPS      = "GAPS"
 )
 
 // The key-value buckets.
@@ -26,6 +27,7 @@ const (
 	BUDGETS  = "BUDGETS"
 	TENANTS  = "TENANTS"
 	HOLDS    = "HOLDS"
+	COUNTS   = "COUNTS"
 )
 
 // PinnedGroup is the name of the one priority group of a pinned consumer.

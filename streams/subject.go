@@ -219,7 +219,7 @@ func DeadLetters(stage, tenant string) string {
 
 // Parsed is what a subject says. Only the fields that its stream has are set.
 type Parsed struct {
-	Stream string // the first token: raw, canonical, effects, dead or audit
+	Stream string // the first token: raw, canonical, effects, dead, gaps or audit
 	System canonical.System
 	Tenant canonical.Tenant
 	Kind   canonical.Kind
@@ -250,6 +250,8 @@ func Parse(subject string) (Parsed, error) {
 		return Parsed{Stream: t[0], System: canonical.System(t[1]), Tenant: canonical.Tenant(t[2]), Kind: canonical.Kind(t[3]), ID: t[4], Action: t[5]}, nil
 	case t[0] == "dead" && len(t) == 5:
 		return Parsed{Stream: t[0], Stage: t[1], Tenant: canonical.Tenant(t[2]), Kind: canonical.Kind(t[3]), ID: t[4]}, nil
+	case t[0] == "gaps" && len(t) == 4:
+		return Parsed{Stream: t[0], System: canonical.System(t[1]), Tenant: canonical.Tenant(t[2]), Kind: canonical.Kind(t[3])}, nil
 	case t[0] == "audit" && len(t) == 3:
 		return Parsed{Stream: t[0], Tenant: canonical.Tenant(t[1]), Action: t[2]}, nil
 	}

@@ -8,7 +8,7 @@ import (
 
 // Revision counts the changes of the topology. An older binary never undoes
 // what a newer revision has set.
-const Revision = 5
+const Revision = 6
 
 const day = 24 * time.Hour
 
@@ -51,6 +51,11 @@ func Streams() []jetstream.StreamConfig {
 			MaxAge:     400 * day, // a year's, and time to look at it
 			Duplicates: 2 * time.Minute,
 		}),
+		common(jetstream.StreamConfig{
+			Name: GAPS, Subjects: []string{AllGaps}, Description: "what RAW has lost, and what was done about it",
+			MaxMsgsPerSubject: 64, // the last one is how it stands
+			Duplicates:        2 * time.Minute,
+		}),
 	}
 }
 
@@ -66,6 +71,7 @@ func Buckets() []jetstream.KeyValueConfig {
 		bucket(BUDGETS, "leased call budgets"),
 		bucket(TENANTS, "what was installed at run time"),
 		bucket(HOLDS, "tenants whose deletes are held, and what is held"),
+		bucket(COUNTS, "how much was published to RAW and how much of it was found there"),
 	}
 }
 

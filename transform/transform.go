@@ -20,6 +20,7 @@ import (
 	"time"
 
 	"github.com/goccy/go-json"
+	"github.com/prometheus/client_golang/prometheus"
 	"github.com/rs/zerolog"
 	"golang.org/x/sync/errgroup"
 
@@ -33,6 +34,7 @@ import (
 	"github.com/causeway-sync/causeway/schemas/observation"
 	"github.com/causeway-sync/causeway/streams"
 	"github.com/causeway-sync/causeway/transform/derive"
+	"github.com/causeway-sync/causeway/transform/gap"
 	"github.com/causeway-sync/causeway/transform/identity"
 	"github.com/causeway-sync/causeway/transform/merge"
 )
@@ -50,8 +52,11 @@ type Config struct {
 	// Cache is how many entities each shard remembers; 0 means 4,096. What is
 	// remembered is validated by every publish.
 	Cache int
-	// Clock is for the days that rules wait for; nothing else asks for the time.
+	// Clock is for the days that rules wait for and for looking for gaps in RAW,
+	// which is not done without one; nothing else asks for the time.
 	Clock clock.Clock
+	// Metrics takes what is counted; nil keeps none.
+	Metrics prometheus.Registerer
 }
 
 // Policy is a tenant's merge policy.
@@ -142,6 +147,11 @@ func Run(ctx context.Context, cfg Config) error {
 		return nil
 	})
 	g.Go(func() error { return derive.Tags(gctx, cfg.Bus) })
+	if log, ok := cfg.Bus.(gap.Bus); ok && cfg.Clock != nil {
+		g.Go(func() error {
+			return gap.Run(gctx, gap.Config{Bus: log, Clock: cfg.Clock, Logger: cfg.Logger, Metrics: cfg.Metrics})
+		})
+	}
 	for _, r := range rules {
 		g.Go(func() error { return r.Run(gctx) })
 	}

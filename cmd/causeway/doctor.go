@@ -17,7 +17,9 @@ import (
 	"github.com/causeway-sync/causeway/internal/probe"
 	"github.com/causeway-sync/causeway/internal/process"
 	"github.com/causeway-sync/causeway/schemas/canonical"
+	"github.com/causeway-sync/causeway/schemas/envelope"
 	"github.com/causeway-sync/causeway/streams"
+	"github.com/causeway-sync/causeway/transform/gap"
 )
 
 type doctorCmd struct {
@@ -205,6 +207,11 @@ func stages(ctx context.Context, conn *bus.Conn, file *config.File, tenants []co
 	} else {
 		out = append(out, heldDeletes(held)...)
 	}
+	if open, err := gap.Open(ctx, conn); err != nil {
+		failed("gaps", err)
+	} else {
+		out = append(out, openGaps(open)...)
+	}
 	if read, err := readings(ctx, conn); err != nil {
 		failed("backfill", err)
 	} else {
@@ -314,6 +321,19 @@ func heldDeletes(held []hold.Tenant) []symptom {
 			out = append(out, symptom{"held deletes", h.Tenant, probe.Bad, fmt.Sprintf("%d deletes wait for a person since %s", h.Waiting, h.Since.Local().Format(time.DateTime)),
 				"causeway hold show " + string(h.Tenant) + ", and causeway hold release if they are right"})
 		}
+	}
+	return out
+}
+
+func openGaps(open []envelope.Gap) []symptom {
+	var out []symptom
+	for _, g := range open {
+		s := symptom{"gap", g.Tenant, probe.Warn, fmt.Sprintf("RAW has lost what it held of %s %ss (%s) since %s; everything is read anew", g.System, g.Kind, strings.ReplaceAll(string(g.Reason), "_", " "), g.Detected.Local().Format(time.DateTime)),
+			"nothing, if an ingest runs: the reconcile " + g.Sweep + " closes it"}
+		if g.Trouble != "" {
+			s.Result, s.Detail, s.Cure = probe.Bad, s.Detail+"; "+g.Trouble, "docs/OPERATIONS.md, RAW has a gap"
+		}
+		out = append(out, s)
 	}
 	return out
 }

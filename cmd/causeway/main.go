@@ -32,6 +32,7 @@ type cli struct {
 	Merges    mergesCmd    `cmd:"" help:"List the contacts that turned out to be others."`
 	Unmerge   unmergeCmd   `cmd:"" help:"Take apart two contacts that were merged."`
 	Dead      deadCmd      `cmd:"" help:"Look at the work that needs a person."`
+	Gaps      gapsCmd      `cmd:"" help:"Look at what RAW has lost and what is done about it."`
 	Hold      holdCmd      `cmd:"" help:"Look at deletes that are held because they were so many at once, and release them."`
 	Tokens    tokensCmd    `cmd:"" help:"Look at GHL's OAuth tokens, and see to what needs a person."`
 	Verify    verifyCmd    `cmd:"" help:"Check that both systems show what they ought to, and name every difference."`

@@ -150,7 +150,7 @@ func rehearse(ctx context.Context, file *config.File, on func(done func()) *repl
 	work, stop := context.WithCancel(ctx)
 	defer stop()
 	dry := on(stop)
-	cfg := transform.FromFile(file, dry, clock.System{}, zerolog.Nop())
+	cfg := transform.FromFile(file, dry, clock.System{}, zerolog.Nop(), nil)
 	for name, policy := range cfg.Tenants { // what rules have asked for is in RAW
 		policy.Automations = nil
 		cfg.Tenants[name] = policy

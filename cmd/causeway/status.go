@@ -14,6 +14,7 @@ import (
 	"github.com/causeway-sync/causeway/internal/hold"
 	"github.com/causeway-sync/causeway/internal/probe"
 	"github.com/causeway-sync/causeway/streams"
+	"github.com/causeway-sync/causeway/transform/gap"
 )
 
 type statusCmd struct {
@@ -86,11 +87,15 @@ func glance(ctx context.Context, c *bus.Conn, now time.Time) (status, error) {
 	if st.Readings, err = readings(ctx, c); err != nil {
 		return st, err
 	}
+	lost, err := gap.Open(ctx, c)
+	if err != nil {
+		return st, err
+	}
 	open, err := openCircuits(ctx, c, now)
 	if err != nil {
 		return st, err
 	}
-	for _, list := range [][]symptom{circuits(open), heldDeletes(held), backfills(st.Readings, now), {deadLetters(letters)}} {
+	for _, list := range [][]symptom{circuits(open), heldDeletes(held), openGaps(lost), backfills(st.Readings, now), {deadLetters(letters)}} {
 		for _, s := range list {
 			if s.Result != probe.OK {
 				st.Trouble = append(st.Trouble, s)

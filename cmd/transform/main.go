@@ -16,6 +16,6 @@ It speaks to nothing but NATS. Any number of instances may run; of two that race
 
 func main() {
 	os.Exit(process.Main("transform", about, func(ctx context.Context, e process.Env) error {
-		return transform.Run(ctx, transform.FromFile(e.File, e.Bus, e.Clock, e.Logger))
+		return transform.Run(ctx, transform.FromFile(e.File, e.Bus, e.Clock, e.Logger, e.Metrics))
 	}))
 }

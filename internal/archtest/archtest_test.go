@@ -73,6 +73,7 @@ var may = map[string][]string{
 	"transform/merge":    {"internal/mapping", "schemas/..."},
 	"transform/identity": {"internal/bus", "internal/mapping", "streams", "schemas/..."},
 	"transform/derive":   {"internal/bus", "streams", "schemas/...", "internal/clock", "internal/rule"},
+	"transform/gap":      {"internal/bus", "internal/clock", "streams", "schemas/..."},
 	"transform":          {"transform/...", "internal/bus", "internal/erase", "internal/config", "internal/mapping", "streams", "schemas/...", "internal/trace", "internal/clock", "internal/rule"},
 
 	"sink/plan":    {"internal/mapping", "schemas/..."},
@@ -100,7 +101,7 @@ var may = map[string][]string{
 	"internal/ghlspec":     {},
 	"internal/chaos":       {},
 	"internal/e2e":         {},
-	"cmd/causeway":         {"transform", "sink/preview", "internal/...", "streams", "schemas/..."},
+	"cmd/causeway":         {"transform", "transform/gap", "sink/preview", "internal/...", "streams", "schemas/..."},
 }
 
 // pure rooms know no network, no files, no clock and no broker.

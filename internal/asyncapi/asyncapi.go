@@ -78,6 +78,7 @@ func Channels() []Channel {
 		Channel{"observation", streams.RAW, address(streams.Raw(observation.Observation{System: system, Tenant: tenant, Kind: canonical.Kind(hole("kind")),
 			ExternalID: canonical.ExternalID(hole("external")), Via: observation.Via(hole("via"))})),
 			"What we saw of a record at a system, as the system sent it.", []string{"causeway.observation.v1"}},
+		Channel{"gaps", streams.GAPS, address(streams.Gap(system, tenant, canonical.Kind(hole("kind")))), "What RAW has lost, and what was done about it.", []string{"causeway.gap.v1"}},
 		Channel{"audit", streams.AUDIT, address(streams.Audit(tenant, hole("action"))), "What a person had done by the console.", []string{"causeway.audit.v1"}},
 	)
 }

@@ -140,6 +140,18 @@ type Looker interface {
 	LastAsync(ctx context.Context, stream, subject string, done func(Stored, error)) error
 }
 
+// Log is what a [Reader] may be besides: one that shows a stream as it is kept.
+type Log interface {
+	// State returns what a stream holds, or ErrNotFound.
+	State(ctx context.Context, stream string) (streams.State, error)
+	// Headers calls each with the messages of a stream from the sequence from to
+	// to that are there, without their bodies, as Scan does.
+	Headers(ctx context.Context, stream string, from, to uint64, each func(Stored) error) error
+	// Settled returns the sequence up to which a durable consumer is done with
+	// everything that it is to be handed; 0 for one that is not there.
+	Settled(ctx context.Context, c streams.Consumer) (uint64, error)
+}
+
 // AsyncKV is what a [KV] may be besides. Its methods are Get and Create that
 // call done exactly once, as [Looker] does, and return an error only if they
 // could not ask. A CreateAsync of a key that was deleted is ErrExists; Create

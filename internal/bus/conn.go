@@ -10,6 +10,7 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/goccy/go-json"
@@ -21,6 +22,7 @@ import (
 	"github.com/causeway-sync/causeway/internal/clock"
 	"github.com/causeway-sync/causeway/internal/trace"
 	"github.com/causeway-sync/causeway/schemas/envelope"
+	"github.com/causeway-sync/causeway/schemas/observation"
 	"github.com/causeway-sync/causeway/streams"
 )
 
@@ -86,11 +88,13 @@ type Conn struct {
 	slots   chan struct{}
 	lookups lookups
 
-	failed  sync.Map // where to, the first token of a subject → failure
-	mu      sync.Mutex
-	rand    *rand.Rand
-	streams map[string]jetstream.Stream
-	all     map[*progress]bool // of the subscriptions that are attached
+	failed   sync.Map // where to, the first token of a subject → failure
+	count    atomic.Pointer[counter]
+	mu       sync.Mutex
+	lastWord func() // notes what was counted; nil if nothing is
+	rand     *rand.Rand
+	streams  map[string]jetstream.Stream
+	all      map[*progress]bool // of the subscriptions that are attached
 }
 
 // Connect connects, waits until the server answers, and checks that it is new
@@ -109,7 +113,8 @@ func Connect(ctx context.Context, o Options) (*Conn, error) {
 	c.publishes = prometheus.NewCounterVec(prometheus.CounterOpts{
 		Name: "causeway_publishes_total", Help: "Messages published, by the first token of their subject and the broker's answer.",
 	}, []string{"to", "result"})
-	opts := []nats.Option{nats.Name(o.Name), nats.MaxReconnects(-1), nats.ReconnectWait(250 * time.Millisecond), nats.RetryOnFailedConnect(false)}
+	opts := []nats.Option{nats.Name(o.Name), nats.MaxReconnects(-1), nats.ReconnectWait(250 * time.Millisecond), nats.RetryOnFailedConnect(false),
+		nats.ReconnectHandler(func(*nats.Conn) { c.count.Load().again() })}
 	login, err := o.options()
 	if err != nil {
 		return nil, fmt.Errorf("connect to nats: %w", err)
@@ -165,6 +170,12 @@ func (c *Conn) Close() {
 		select {
 		case <-c.js.PublishAsyncComplete():
 		case <-c.clock.After(parting):
+		}
+		c.mu.Lock()
+		lastWord := c.lastWord
+		c.mu.Unlock()
+		if lastWord != nil {
+			lastWord()
 		}
 		_ = c.nc.FlushTimeout(parting) // what gets lost is delivered again
 	}
@@ -233,11 +244,20 @@ func (c *Conn) PublishAsync(ctx context.Context, m Message, done func(Ack, error
 	case <-ctx.Done():
 		return context.Cause(ctx)
 	}
+	number, end := c.count.Load().number(m.Subject)
+	if end != nil {
+		msg.Header[observation.Count] = []string{number}
+		tell := done
+		done = func(a Ack, err error) { end(a, err); tell(a, err) }
+	}
 	c.pending.Store(msg, done)
 	if _, err := c.js.PublishMsgAsync(msg, opts...); err != nil {
 		if _, ours := c.pending.LoadAndDelete(msg); ours {
 			<-c.slots
-			return publishError(err)
+			if err = publishError(err); end != nil {
+				end(Ack{}, err)
+			}
+			return err
 		}
 	}
 	return nil
@@ -362,6 +382,19 @@ func (c *Conn) Passed(ctx context.Context, spec streams.Consumer, seq uint64) (b
 	return info.AckFloor.Stream >= seq || info.NumPending == 0 && info.NumAckPending == 0 && info.Delivered.Stream >= seq, nil
 }
 
+// State implements [Log].
+func (c *Conn) State(ctx context.Context, stream string) (streams.State, error) {
+	s, err := c.js.Stream(ctx, stream)
+	switch {
+	case errors.Is(err, jetstream.ErrStreamNotFound):
+		return streams.State{}, fmt.Errorf("stream %s: %w", stream, ErrNotFound)
+	case err != nil:
+		return streams.State{}, fmt.Errorf("stream %s: %w", stream, err)
+	}
+	info := s.CachedInfo()
+	return streams.State{Created: info.Created, First: info.State.FirstSeq, Last: info.State.LastSeq}, nil
+}
+
 // LastSequence returns the sequence of the last message that a stream was
 // given, 0 if there never was one, or if there is no such stream.
 func (c *Conn) LastSequence(ctx context.Context, stream string) (uint64, error) {
@@ -404,6 +437,29 @@ func (c *Conn) Scan(ctx context.Context, stream, filter string, since time.Time,
 	}
 	return c.scan(ctx, stream, cfg, each)
 }
+
+// Headers implements [Log].
+func (c *Conn) Headers(ctx context.Context, stream string, from, to uint64, each func(Stored) error) error {
+	cfg := jetstream.OrderedConsumerConfig{DeliverPolicy: jetstream.DeliverByStartSequencePolicy, OptStartSeq: from, HeadersOnly: true}
+	err := c.scan(ctx, stream, cfg, func(m Stored) error {
+		if m.Seq > to {
+			return errEnough
+		}
+		if err := each(m); err != nil {
+			return err
+		}
+		if m.Seq == to {
+			return errEnough
+		}
+		return nil
+	})
+	if errors.Is(err, errEnough) {
+		return nil
+	}
+	return err
+}
+
+var errEnough = errors.New("enough")
 
 // ScanLast implements [Reader].
 func (c *Conn) ScanLast(ctx context.Context, stream, filter string, each func(Stored) error) error {

@@ -91,7 +91,7 @@ func (h *Here) Start(ctx context.Context, name string) error {
 			return ingest.Run(ctx, cfg)
 		},
 		"transform": func(ctx context.Context, e process.Env) error {
-			return transform.Run(ctx, transform.FromFile(e.File, e.Bus, e.Clock, e.Logger))
+			return transform.Run(ctx, transform.FromFile(e.File, e.Bus, e.Clock, e.Logger, e.Metrics))
 		},
 		"sink": func(ctx context.Context, e process.Env) error {
 			cfg, err := sink.FromFile(e.File, e.Bus, e.Instance, e.Clock, rand.NewPCG(uint64(h.w.Seed), 3), e.Logger, e.Metrics)

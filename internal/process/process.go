@@ -324,8 +324,14 @@ func ensure(ctx context.Context, c *bus.Conn, logger zerolog.Logger) error {
 		for _, d := range differences {
 			logger.Warn().Str("difference", d.String()).Msg("the topology differs; `causeway streams apply` brings it there")
 		}
-		if err == nil || errors.Is(err, streams.ErrIncompatible) {
+		if errors.Is(err, streams.ErrIncompatible) {
 			return err
+		}
+		if err == nil {
+			err = c.Count(ctx)
+		}
+		if err == nil {
+			return nil
 		}
 		// JetStream may take a moment longer to answer than the server.
 		logger.Warn().Err(err).Msg("waiting for jetstream")

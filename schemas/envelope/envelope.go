@@ -186,6 +186,50 @@ type Audit struct {
 	Error  string `json:"error,omitempty"`  // why it was not done
 }
 
+// GapState says how a gap stands. The zero value is unknown.
+type GapState string
+
+// The states of a gap.
+const (
+	GapOpen   GapState = "open"
+	GapClosed GapState = "closed"
+)
+
+// GapReason says how a gap was noticed; an open set.
+type GapReason string
+
+// The reasons.
+const (
+	// GapMissing: the broker has acknowledged messages that RAW doesn't hold.
+	GapMissing GapReason = "missing"
+	// GapWentBack: what RAW was known to hold isn't there any more; it was
+	// restored, cut short or made anew.
+	GapWentBack GapReason = "went_back"
+)
+
+// Gap is that RAW has lost something about a system, a tenant and a kind, and
+// what was done about it. It is the body of a message under
+// gaps.<system>.<tenant>.<kind>, of which the last is how it stands; its type is
+// causeway.gap.v1.
+type Gap struct {
+	System canonical.System `json:"system"`
+	Tenant canonical.Tenant `json:"tenant"`
+	Kind   canonical.Kind   `json:"kind"`
+	State  GapState         `json:"state"`
+	Reason GapReason        `json:"reason"`
+	// Missing is how many acknowledged messages are known not to be there; 0 if
+	// nobody knows.
+	Missing uint64 `json:"missing,omitempty"`
+	// After is the sequence of RAW after which they were.
+	After    uint64    `json:"after,omitempty"`
+	Detected time.Time `json:"detected"` // last, if it has grown
+	// Sweep is the id of the reconcile that was asked for.
+	Sweep  string    `json:"sweep,omitempty"`
+	Closed time.Time `json:"closed,omitzero"`
+	// Trouble says why it isn't closed yet, if that needs a person.
+	Trouble string `json:"trouble,omitempty"`
+}
+
 // Attempt is one try that failed.
 type Attempt struct {
 	At    time.Time `json:"at"`

@@ -78,6 +78,11 @@ const (
 // of a replay.)
 const ReplayOf = "Causeway-Replay-Of"
 
+// Count is the header of a message of RAW that says who has published it and
+// which number it has among that publisher's messages about the same system,
+// tenant and kind: <publisher>.<number>. A number is used once, for a copy too.
+const Count = "Causeway-Count"
+
 // Observation is the body of a RAW message. A notice has neither ReadBegan
 // nor Endpoint; its Record is the webhook's body. An intent has no Record.
 type Observation struct {

@@ -42,6 +42,7 @@ type Report struct {
 	// that a person took back, and records that one removed, before any read.
 	Unseen     int      `json:"unseen"`
 	NoopWrites int      `json:"noop_writes"`
+	Gaps       uint64   `json:"gaps"`   // messages that say that RAW has lost something
 	Limits     int      `json:"limits"` // what the systems' call limits were multiplied by
 	Faults     Faults   `json:"faults,omitempty"`
 	Problems   []string `json:"problems,omitempty"`
@@ -71,7 +72,7 @@ type Calls struct {
 
 // Good reports whether nothing is wrong.
 func (r Report) Good() bool {
-	return r.Converged && r.Duplicates == 0 && r.EchoWrites == 0 && r.LostChanges == 0 && r.Dead == 0 && len(r.Violations) == 0
+	return r.Converged && r.Duplicates == 0 && r.EchoWrites == 0 && r.LostChanges == 0 && r.Dead == 0 && r.Gaps == 0 && len(r.Violations) == 0
 }
 
 // idle reports whether there is nothing left to do: every message of every
@@ -187,6 +188,8 @@ func (w *World) report(ctx context.Context, c *bus.Conn, before int, quiet time.
 			r.CanonicalEvents = s.Last
 		case streams.DEAD:
 			r.Dead = s.Messages
+		case streams.GAPS:
+			r.Gaps = s.Messages
 		}
 	}
 	checked, err := w.Check(ctx, c, quiet)

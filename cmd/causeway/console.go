@@ -85,7 +85,7 @@ func (c *consoleServeCmd) access(ctx context.Context) (*console.Access, error) {
 func (c *consoleServeCmd) Run(ctx context.Context) error {
 	logger := process.Logger(os.Stderr, "info", "console")
 	o := console.Options{Logger: logger, ConfigPath: c.Config}
-	broker := bus.Options{URL: c.NATS, Name: "causeway-console", Login: bus.Login{Credentials: c.Credentials, NKey: c.NKey, CA: c.CA}}
+	broker := bus.Options{URL: c.NATS, Name: "causeway-console", Login: c.login()}
 	if c.Config != "" {
 		file, err := config.Load(c.Config)
 		if err != nil {

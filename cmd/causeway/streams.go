@@ -19,10 +19,16 @@ type server struct {
 	Credentials string `help:"NATS credentials file." env:"CAUSEWAY_NATS_CREDENTIALS" placeholder:"FILE" xor:"login"`
 	NKey        string `name:"nkey" help:"File with an nkey seed." env:"CAUSEWAY_NATS_NKEY" placeholder:"FILE" xor:"login"`
 	CA          string `name:"ca" help:"PEM certificates that the server's has to be signed by." placeholder:"FILE"`
+	Certificate string `name:"nats-certificate" help:"PEM certificate of ours, for a server that asks for one." env:"CAUSEWAY_NATS_CERTIFICATE" placeholder:"FILE" and:"certificate"`
+	Key         string `name:"nats-key" help:"Its key." env:"CAUSEWAY_NATS_KEY" placeholder:"FILE" and:"certificate"`
+}
+
+func (s server) login() bus.Login {
+	return bus.Login{Credentials: s.Credentials, NKey: s.NKey, CA: s.CA, Certificate: s.Certificate, Key: s.Key}
 }
 
 func (s server) connect(ctx context.Context) (*bus.Conn, error) {
-	return bus.Connect(ctx, bus.Options{URL: s.NATS, Name: "causeway", Login: bus.Login{Credentials: s.Credentials, NKey: s.NKey, CA: s.CA}})
+	return bus.Connect(ctx, bus.Options{URL: s.NATS, Name: "causeway", Login: s.login()})
 }
 
 type streamsCmd struct {

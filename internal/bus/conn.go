@@ -32,6 +32,9 @@ type Login struct {
 	Credentials string // a NATS credentials file: a user's JWT and its seed
 	NKey        string // an nkey seed, for users that the server's configuration names
 	CA          string // PEM certificates; the system's own if there is none
+	// Certificate and Key are a client's certificate and its key in PEM, both or
+	// neither. These and CA are read anew at each connection.
+	Certificate, Key string
 }
 
 func (l Login) options() ([]nats.Option, error) {
@@ -48,6 +51,9 @@ func (l Login) options() ([]nats.Option, error) {
 	}
 	if l.CA != "" {
 		opts = append(opts, nats.RootCAs(l.CA))
+	}
+	if l.Certificate != "" || l.Key != "" {
+		opts = append(opts, nats.ClientCert(l.Certificate, l.Key))
 	}
 	return opts, nil
 }

@@ -63,6 +63,10 @@ type NATS struct {
 	// CA is the path of PEM certificates that the server's has to be signed by;
 	// empty means those of the system.
 	CA string `yaml:"ca"`
+	// Certificate and Key are the paths of PEM files by which we show the server
+	// who we are, for one that asks; both or neither.
+	Certificate string `yaml:"certificate"`
+	Key         string `yaml:"key"`
 }
 
 // TLS is a certificate and its key, each the path of a PEM file. Both are read
@@ -438,6 +442,9 @@ func (f *File) complete(seen map[canonical.Tenant]bool) error {
 	}
 	if f.NATS.NKey != "" && f.NATS.Credentials != "" {
 		return errors.New("nats.nkey: excludes nats.credentials")
+	}
+	if (f.NATS.Certificate == "") != (f.NATS.Key == "") {
+		return errors.New("nats.certificate: it takes nats.key too, and the other way round")
 	}
 	if f.GHLApp != nil {
 		if err := f.GHLApp.complete(f.TokenKeys); err != nil {

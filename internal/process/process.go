@@ -297,7 +297,8 @@ func generation(ctx context.Context, file *config.File, changes <-chan *config.F
 // name that the server shows.
 func Broker(file *config.File, name string) bus.Options {
 	n := file.NATS
-	return bus.Options{URL: n.URL, Name: name, Login: bus.Login{Credentials: file.Beside(n.Credentials), NKey: file.Beside(n.NKey), CA: file.Beside(n.CA)}}
+	return bus.Options{URL: n.URL, Name: name, Login: bus.Login{Credentials: file.Beside(n.Credentials), NKey: file.Beside(n.NKey), CA: file.Beside(n.CA),
+		Certificate: file.Beside(n.Certificate), Key: file.Beside(n.Key)}}
 }
 
 func connect(ctx context.Context, name string, file *config.File, logger zerolog.Logger, metrics prometheus.Registerer) (*bus.Conn, error) {

@@ -3,7 +3,9 @@
 package bustest
 
 import (
+	"cmp"
 	"context"
+	"errors"
 	"testing"
 	"time"
 
@@ -78,26 +80,36 @@ func Until(t testing.TB, ok func() bool) {
 	}
 }
 
-// looks is how often in a row a consumer has to have nothing left: what was
-// published a moment ago may not be counted yet.
-const looks = 4
-
-// Settled waits until a durable consumer, of which somebody has asked for
-// messages, has nothing left.
+// Settled waits until everything that the stream holds now for a durable
+// consumer has been handed out and acked, or given up. What a consumer says is
+// pending it may hear of a little after a publish is confirmed; how far it has
+// come it always knows.
 func Settled(t testing.TB, c *bus.Conn, stream, durable string) {
 	t.Helper()
-	idle := 0
 	Until(t, func() bool {
-		consumer, err := c.JetStream().Consumer(context.Background(), stream, durable)
+		ctx := context.Background()
+		consumer, err := c.JetStream().Consumer(ctx, stream, durable)
 		if err != nil {
 			return false
 		}
-		info, err := consumer.Info(context.Background())
-		begun := err == nil && (info.Delivered.Consumer > 0 || info.NumWaiting > 0) // a new one has nothing for a moment
-		if idle++; !begun || info.NumPending > 0 || info.NumAckPending > 0 {
-			idle = 0
+		info, err := consumer.Info(ctx)
+		if err != nil || info.NumAckPending > 0 || info.NumPending > 0 {
+			return false
 		}
-		return idle >= looks
+		filters := info.Config.FilterSubjects
+		if len(filters) == 0 {
+			filters = []string{cmp.Or(info.Config.FilterSubject, ">")}
+		}
+		for _, filter := range filters {
+			last, err := c.Last(ctx, stream, filter)
+			if errors.Is(err, bus.ErrNotFound) {
+				continue
+			}
+			if err != nil || info.AckFloor.Stream < last.Seq {
+				return false
+			}
+		}
+		return true
 	})
 }
 

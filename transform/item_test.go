@@ -2,6 +2,8 @@ package transform_test
 
 import (
 	"context"
+	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -189,5 +191,189 @@ func TestWhatWasMadeForALinkedTask(t *testing.T) {
 	})
 	if all := h.tasks(); all[second].Task.Title != "Call" || len(all[first].Links[canonical.Novi]) != 1 {
 		t.Errorf("it says %+v, and the other has the records %v", all[second].Task, all[first].Links)
+	}
+}
+
+// live returns the tasks that are there, and fails if one has two records in a
+// system.
+func (h *house) live() []canonical.Event {
+	h.t.Helper()
+	var out []canonical.Event
+	for _, e := range h.tasks() {
+		if e.MergedInto != "" || e.Deleted() {
+			continue
+		}
+		for system, links := range e.Links {
+			if len(links) > 1 {
+				h.t.Errorf("task %s has the %s records %v", e.ID(), system, links)
+			}
+		}
+		out = append(out, e)
+	}
+	return out
+}
+
+// TestAlikeBeforeTheirContactIsLinked: both systems have tasks that say the
+// same; only then it shows that they are of the same contact.
+func TestAlikeBeforeTheirContactIsLinked(t *testing.T) {
+	const ghl, novi = canonical.GHL, canonical.Novi
+	call := func(h *house, system canonical.System, ids ...canonical.ExternalID) {
+		for _, id := range ids {
+			h.see(task(system, id, map[canonical.System]canonical.ExternalID{ghl: "c1", novi: "m1"}[system], "Call"))
+		}
+	}
+	strangers := func(h *house) {
+		h.contact(ghl, "c1", "ada@example.org")
+		h.contact(novi, "m1", "office@example.org")
+	}
+	found := func(h *house) { h.contact(novi, "m1", "ada@example.org") }
+	tests := []struct {
+		name  string
+		play  func(h *house)
+		whole int // tasks that both systems have
+		all   int
+	}{
+		{"nobody knew the contact", func(h *house) {
+			call(h, ghl, "t1")
+			call(h, novi, "a1")
+			strangers(h)
+			found(h)
+		}, 1, 1},
+		{"nobody knew the contact in one system", func(h *house) {
+			h.contact(novi, "m1", "ada@example.org")
+			call(h, novi, "a1")
+			call(h, ghl, "t1")
+			h.settled()
+			h.contact(ghl, "c1", "ada@example.org")
+		}, 1, 1},
+		{"the other system's is seen only after", func(h *house) {
+			call(h, ghl, "t1")
+			h.contact(ghl, "c1", "ada@example.org")
+			h.settled()
+			found(h)
+			h.settled()
+			call(h, novi, "a1")
+		}, 1, 1},
+		{"the contact turns out to be one", func(h *house) {
+			strangers(h)
+			call(h, novi, "a1")
+			call(h, ghl, "t1")
+			h.settled()
+			found(h)
+		}, 1, 1},
+		{"two of each", func(h *house) {
+			strangers(h)
+			call(h, ghl, "t1", "t2")
+			call(h, novi, "a1", "a2")
+			h.settled()
+			found(h)
+		}, 2, 2},
+		{"three and one", func(h *house) {
+			strangers(h)
+			call(h, ghl, "t1", "t2", "t3")
+			call(h, novi, "a1")
+			h.settled()
+			found(h)
+		}, 1, 3},
+		{"one is being made in the other system", func(h *house) {
+			strangers(h)
+			call(h, ghl, "t1")
+			call(h, novi, "a1")
+			id := canonical.NewID(guild, canonical.KindTask, ghl, "t1")
+			h.see(observation.Observation{System: novi, Kind: canonical.KindTask, ExternalID: canonical.ExternalID(id), Via: observation.Intent, Entity: id,
+				Creates: true, Parent: "m1", Wrote: map[string]string{"title": "Call"}})
+			h.settled()
+			found(h)
+		}, 0, 2},
+		{"they say something else", func(h *house) {
+			strangers(h)
+			call(h, ghl, "t1")
+			h.see(task(novi, "a1", "m1", "Write"))
+			h.settled()
+			found(h)
+		}, 0, 2},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			t.Parallel()
+			h := newHouse(t)
+			tt.play(h)
+			h.settled()
+			all, whole := h.live(), 0
+			for _, e := range all {
+				if len(e.Links) == 2 {
+					whole++
+				}
+			}
+			if whole != tt.whole || len(all) != tt.all {
+				t.Errorf("%d tasks, %d of them in both systems; want %d, %d", len(all), whole, tt.all, tt.whole)
+			}
+			if dead := bustest.All(t, h.Conn, streams.DEAD); len(dead) > 0 {
+				t.Errorf("a dead letter: %s", dead[0].Data)
+			}
+		})
+	}
+}
+
+// TestAfterItemsWereFolded: what comes of either record, and what is said of
+// the one that was folded in, is the other's; nothing that was done before is
+// lost.
+func TestAfterItemsWereFolded(t *testing.T) {
+	h := newHouse(t)
+	h.contact(canonical.GHL, "c1", "ada@example.org")
+	h.contact(canonical.Novi, "m1", "office@example.org")
+	h.see(task(canonical.GHL, "t1", "c1", "Call"))
+	done := task(canonical.Novi, "a1", "m1", "Call")
+	done.Record = json.RawMessage(`{"Subject":"Call","Notes":null,"Date":null,"TaskComplete":true}`)
+	h.see(done)
+	h.settled()
+	h.contact(canonical.Novi, "m1", "ada@example.org")
+	h.settled()
+	first, second := canonical.NewID(guild, canonical.KindTask, canonical.GHL, "t1"), canonical.NewID(guild, canonical.KindTask, canonical.Novi, "a1")
+	one, other := h.tasks()[first], h.tasks()[second]
+	if other.MergedInto != first || !one.Task.Completed || one.ContactID() != contactID("c1") {
+		t.Fatalf("the first is %+v, the second is merged into %q", one.Task, other.MergedInto)
+	}
+	h.stop() // another transform, which has to find out
+	h.start()
+	back := task(canonical.Novi, "a1", "m1", "Call again")
+	back.Via, back.Entity, back.Wrote = observation.Writeback, second, map[string]string{"title": "Call again"}
+	h.see(back)
+	h.settled()
+	if got := h.tasks()[first]; got.Task.Title != "Call" || got.Sync.Base[canonical.Novi].Fields["title"] != "Call again" {
+		t.Errorf("after a writeback for the one that was folded in: %+v, Novi shows %v", got.Task, got.Sync.Base[canonical.Novi].Fields)
+	}
+	h.see(task(canonical.Novi, "a1", "m1", "Write"))
+	h.settled()
+	if got := h.tasks()[first].Task.Title; got != "Write" {
+		t.Errorf("after an edit at the record of the one that was folded in the title is %q", got)
+	}
+	if dead := bustest.All(t, h.Conn, streams.DEAD); len(dead) > 0 {
+		t.Errorf("a dead letter: %s", dead[0].Data)
+	}
+}
+
+// TestItemsAreFoldedAfterACrash: the broker is away after the first of the two
+// publishes, whichever of the items hears of the contact first.
+func TestItemsAreFoldedAfterACrash(t *testing.T) {
+	for _, late := range []canonical.System{canonical.GHL, canonical.Novi} {
+		t.Run("linked later in "+string(late), func(t *testing.T) {
+			h := &house{t: t, Conn: bustest.Start(t)}
+			var away atomic.Int32
+			stop := runOn(t, &flaky{h.Conn, func(m bus.Message) bool { return strings.HasSuffix(m.Subject, ".merged") && away.Add(1) <= 2 }}, nil)
+			h.see(task(canonical.GHL, "t1", "c1", "Call"))
+			h.see(task(canonical.Novi, "a1", "m1", "Call"))
+			record := map[canonical.System]canonical.ExternalID{canonical.GHL: "c1", canonical.Novi: "m1"}
+			h.contact(late.Other(), record[late.Other()], "ada@example.org")
+			h.settled()
+			h.contact(late, record[late], "ada@example.org")
+			bustest.Until(t, func() bool { return away.Load() > 0 })
+			stop()
+			runOn(t, h.Conn, nil)
+			h.settled()
+			if all := h.live(); len(all) != 1 || len(all[0].Links) != 2 {
+				t.Errorf("%d tasks: %+v", len(all), all)
+			}
+		})
 	}
 }

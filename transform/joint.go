@@ -131,6 +131,13 @@ func (s *shard) decide(ctx context.Context, j job, mine, other *entity) ([]merge
 	if j.seen.Before, err = Before(ctx, s.cfg.Bus, j.tenant, mine.state, j.seen, j.policy.Lens); err != nil {
 		return nil, err
 	}
+	if on := other.state.ContactID(); on != "" {
+		contact, err := s.contact(ctx, j.tenant, on)
+		if err != nil {
+			return nil, err
+		}
+		j.seen.OtherContact = contact.ID()
+	}
 	steps, likeness := merge.Join(mine.state, other.state, j.seen, j.policy.merge())
 	doubt := fmt.Errorf("%s record %s shows an identity key of entity %s: %w", j.seen.System, j.seen.External, other.id, identity.ErrAmbiguous)
 	switch {

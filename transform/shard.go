@@ -281,10 +281,7 @@ func (s *shard) followed(j job, e *entity) error {
 // hangs is gone too, and whether the contact has another instead: we took that
 // one away, or people merged the two.
 func (s *shard) parentGone(ctx context.Context, j job, e *entity, parent canonical.CanonicalID) (gone, replaced bool, err error) {
-	if parent, err = s.who.Now(ctx, j.tenant, parent); err != nil {
-		return false, false, err
-	}
-	contact, _, err := load(ctx, s.cfg.Bus, j.tenant, canonical.KindContact, parent)
+	contact, err := s.contact(ctx, j.tenant, parent)
 	if err != nil {
 		return false, false, err
 	}
@@ -295,6 +292,15 @@ func (s *shard) parentGone(ctx context.Context, j job, e *entity, parent canonic
 	primary := contact.Sync.Base[j.seen.System]
 	replaced = record.Gone && primary.External != "" && !primary.Gone && !contact.Deleted()
 	return contact.Deleted() || record.Gone, replaced, nil
+}
+
+// contact returns the state of a contact, or of the one that it was merged into.
+func (s *shard) contact(ctx context.Context, tenant canonical.Tenant, id canonical.CanonicalID) (canonical.Event, error) {
+	contact, _, err := load(ctx, s.cfg.Bus, tenant, canonical.KindContact, id)
+	for err == nil && contact.MergedInto != "" {
+		contact, _, err = load(ctx, s.cfg.Bus, tenant, canonical.KindContact, contact.MergedInto)
+	}
+	return contact, err
 }
 
 // letters sets aside for a person what an event leaves open. They come before

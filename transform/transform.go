@@ -216,6 +216,9 @@ func (d *dispatcher) read(m *bus.Delivery) (sight, error) {
 	if !o.Modified.IsZero() {
 		s.job.seen.At.Modified = o.Modified.UnixMicro()
 	}
+	if o.Via == observation.Relink && o.System != canonical.Rule {
+		s.record = identity.Record{Tenant: o.Tenant, Kind: o.Kind, Entity: o.Entity, Contact: o.Contact}
+	}
 	if !o.Via.Shows() || o.Via == observation.FromRule {
 		return s, nil
 	}
@@ -244,11 +247,7 @@ func (d *dispatcher) resolve(ctx context.Context, s sight) (job, error) {
 		j.seen.Shown.Parent = o.Parent
 		return j, d.resolver.Creating(ctx, o.Tenant, o.Kind, o.System, creates(o), o.Entity)
 	case observation.Relink:
-		j.id, j.seen.Shown.Parent = o.Entity, o.Parent
-		if j.seen.Contact, err = d.resolver.Now(ctx, o.Tenant, o.Contact); err == nil && o.System == canonical.Rule {
-			err = d.hang(ctx, j)
-		}
-		return j, err
+		return d.relink(ctx, s)
 	case observation.FromRule:
 		return d.prepareRule(ctx, j, o)
 	case observation.Unmerge:
@@ -318,6 +317,32 @@ func (d *dispatcher) prepareRule(ctx context.Context, j job, o observation.Obser
 	return j, d.hang(ctx, j)
 }
 
+// relink resolves what tells an item of its contact. Another item of that
+// contact may be the same one.
+func (d *dispatcher) relink(ctx context.Context, s sight) (job, error) {
+	j, o := s.job, s.o
+	j.id, j.by = d.resolver.Follow(o.Entity)
+	j.seen.Shown.Parent = o.Parent
+	var err error
+	if j.seen.Contact, err = d.resolver.Now(ctx, o.Tenant, o.Contact); err != nil {
+		return job{}, err
+	}
+	if o.System == canonical.Rule {
+		return j, d.hang(ctx, j)
+	}
+	s.record.Contact = j.seen.Contact
+	twin, known, err := d.resolver.Twin(ctx, s.record)
+	switch {
+	case err != nil:
+		return job{}, err
+	case !known && j.delivery.Count < doubts:
+		return job{}, bus.Later(fmt.Errorf("%s %s is on its way", o.Kind, o.Entity), 250*time.Millisecond)
+	case twin != "":
+		j.with = newJoint(j.id, twin)
+	}
+	return j, nil
+}
+
 // hang notes that what a rule made hangs on its contact, and not on a record of
 // his, so that it hears when the contact gets one.
 func (d *dispatcher) hang(ctx context.Context, j job) error {
@@ -361,8 +386,8 @@ func (d *dispatcher) resolveItem(ctx context.Context, j job, r identity.Record) 
 	if errors.Is(err, identity.ErrAmbiguous) {
 		return job{}, yours(envelope.Data, err)
 	}
-	j.fresh = whose.New
-	if j.id = whose.ID; r.Entity != j.id {
+	j.id, j.by, j.fresh = whose.ID, whose.By, whose.New
+	if wrote, _ := d.resolver.Follow(r.Entity); wrote != j.id {
 		// It was made for an entity that has got another record there meanwhile,
 		// and is one of its own. What it shows was not in the merge yet.
 		j.seen.Wrote = nil

@@ -3,6 +3,7 @@ package e2e_test
 import (
 	"errors"
 	"maps"
+	"os"
 	"slices"
 	"strings"
 	"testing"
@@ -221,4 +222,79 @@ func TestUnmerge(t *testing.T) {
 	if code != 1 || !strings.Contains(errs, "is not merged into another") {
 		t.Errorf("unmerged again: %d %q", code, errs)
 	}
+}
+
+// TestItemsOfTwoWhoAreOne: two people, of whom neither is made in the other
+// system, have tasks and a note that say the same. When they turn out to be
+// one, so do those; nothing is made twice, and an edit travels.
+func TestItemsOfTwoWhoAreOne(t *testing.T) {
+	w := world(t, dev.Options{CreateNovi: "never", PollGHL: time.Second, PollNovi: time.Second, Seed: 6})
+	text, err := os.ReadFile(w.ConfigPath)
+	if err != nil {
+		t.Fatal(err)
+	}
+	text = []byte(strings.Replace(string(text), "      location:", "      create: never\n      location:", 1))
+	if err := os.WriteFile(w.ConfigPath, text, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	g := &guild{World: w, t: t}
+	here(t, w)
+	g.c = connect(t, w)
+	ada := g.contact(map[string]any{"firstName": "Ada", "lastName": "Imhof", "email": "ada@exmaple.org"})
+	also := g.member("", map[string]any{"Name": "Ada Imhof", "FirstName": "Ada", "LastName": "Imhof", "Email": "ada@example.org"})
+	const due = "2027-03-01T09:00:00Z"
+	var first string
+	for range 2 {
+		if first, err = w.GHL.EditItem(ghlsim.ItemEdit{Op: ghlsim.OpCreate, Kind: "task", LocationID: dev.Location, ContactID: string(ada), Fields: map[string]any{"title": "Call", "dueDate": due, "completed": false}}); err != nil {
+			t.Fatal(err)
+		}
+		if _, err = w.Novi.EditItem(novisim.ItemEdit{Op: novisim.OpCreate, MemberID: string(also), Fields: map[string]any{"ActivityType": "Task", "Subject": "Call", "Date": due}}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if _, err = w.GHL.EditItem(ghlsim.ItemEdit{Op: ghlsim.OpCreate, Kind: "note", LocationID: dev.Location, ContactID: string(ada), Fields: map[string]any{"body": "She said."}}); err != nil {
+		t.Fatal(err)
+	}
+	if _, err = w.Novi.EditItem(novisim.ItemEdit{Op: novisim.OpCreate, MemberID: string(also), Fields: map[string]any{"ActivityType": "Note", "Notes": "<p>She said.</p>"}}); err != nil {
+		t.Fatal(err)
+	}
+	items := func() (linked, whole int) {
+		last := map[canonical.CanonicalID]canonical.Event{}
+		for _, m := range bustest.All(t, g.c, streams.CANONICAL) {
+			if e, err := canonical.DecodeEvent(m.Data); err != nil {
+				t.Fatal(err)
+			} else if e.Kind() != canonical.KindContact {
+				last[e.ID()] = e
+			}
+		}
+		for _, e := range last {
+			linked += len(e.Links)
+			if len(e.Links) == 2 {
+				whole++
+			}
+		}
+		return linked, whole
+	}
+	bustest.Until(t, func() bool { linked, _ := items(); return linked == 6 })
+	if _, err := w.GHL.Edit(ghlsim.Edit{Kind: ghlsim.EditUpdate, LocationID: dev.Location, ContactID: string(ada), Fields: map[string]any{"email": "ada@example.org"}}); err != nil {
+		t.Fatal(err)
+	}
+	bustest.Until(t, func() bool { _, whole := items(); return whole == 3 })
+	if _, err := w.GHL.EditItem(ghlsim.ItemEdit{Op: ghlsim.OpUpdate, Kind: "task", LocationID: dev.Location, ContactID: string(ada), ID: first, Fields: map[string]any{"title": "Write"}}); err != nil {
+		t.Fatal(err)
+	}
+	want := map[string]int{"Call " + due: 1, "Write " + due: 1, "She said.": 1}
+	bustest.Until(t, func() bool { return maps.Equal(noviItems(w), want) })
+	if err := g.Quiet(t.Context(), g.c, 3*time.Second); err != nil {
+		t.Fatal(err)
+	}
+	if ghl, novi := ghlItems(w), noviItems(w); !maps.Equal(ghl, want) || !maps.Equal(novi, want) {
+		t.Errorf("ghl has %v, novi has %v, want %v", ghl, novi, want)
+	}
+	g.noLetters()
+	code, out, errs := program(t, nil, "causeway", "verify", "--converged", "--config", g.ConfigPath, "--settle", "3s")
+	if code != 0 {
+		t.Errorf("verify: %d %q %q", code, out, errs)
+	}
+	rebuilt(t, w)
 }

@@ -72,6 +72,15 @@ func Reads(s string) string {
 	return plainText(s)
 }
 
+// Says returns what an item of a kind says to a reader, for comparing only: two
+// that hang on the same contact and say the same may be one.
+func Says(kind canonical.Kind, field func(string) string) string {
+	if kind == canonical.KindNote {
+		return Reads(field("body"))
+	}
+	return field("title") + "\x00" + Reads(field("body")) + "\x00" + field("due") + field("start")
+}
+
 // ProjectEvent returns what system ought to show of the record of e. Fields
 // that are written on create only are part of it if create is set.
 func (l *Lens) ProjectEvent(e canonical.Event, system canonical.System, create bool) Projection {

@@ -278,8 +278,8 @@ type Sync struct {
 // before.
 type Folded struct {
 	ID      CanonicalID         `json:"id"`
-	Version uint64              `json:"v"` // of the one that was folded in, before it says merged
-	Contact Contact             `json:"contact"`
+	Version uint64              `json:"v"`                // of the one that was folded in, before it says merged
+	Contact Contact             `json:"contact,omitzero"` // of a contact
 	Stamps  map[string]Stamp    `json:"stamps,omitempty"`
 	Tags    map[string]TagStamp `json:"tags,omitempty"`
 }

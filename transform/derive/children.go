@@ -7,6 +7,7 @@ import (
 	"maps"
 	"slices"
 	"strconv"
+	"strings"
 
 	"github.com/causeway-sync/causeway/internal/bus"
 	"github.com/causeway-sync/causeway/schemas/canonical"
@@ -62,8 +63,16 @@ func children(ctx context.Context, p bus.Publisher, of ChildrenOf, m bus.Stored)
 	}
 	links = maps.Clone(links)
 	links[canonical.Rule] = []canonical.ExternalID{canonical.ExternalID(e.ID())} // what rules made hangs on the contact itself
-	for system, records := range links {
-		for _, record := range records {
+	// First what hangs on records that the contact has only now: then what hung
+	// on it before finds its like, and isn't made a second time.
+	all := slices.SortedFunc(maps.Keys(links), func(a, b canonical.System) int {
+		if x, y := slices.Contains(e.Sync.Linked, a), slices.Contains(e.Sync.Linked, b); x != y {
+			return map[bool]int{true: -1, false: 1}[x]
+		}
+		return strings.Compare(string(a), string(b))
+	})
+	for _, system := range all {
+		for _, record := range links[system] {
 			list, err := of(ctx, subject.Tenant, system, record)
 			if err != nil {
 				return fmt.Errorf("items of contact %s: %w", e.ID(), err)

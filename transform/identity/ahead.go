@@ -58,7 +58,12 @@ type Lookup func(ctx context.Context, tenant canonical.Tenant, kind canonical.Ki
 func (v *Resolver) Warm(ctx context.Context, records []Record, lookup Lookup) {
 	v.Forget()
 	var names []string
+	var moved []*sight
 	for _, r := range records {
+		if r.relinks() {
+			moved = append(moved, &sight{tenant: r.Tenant, kind: r.Kind, id: r.Entity})
+			continue
+		}
 		names = append(names, streams.LinkKey(r.Tenant, r.Kind, r.System, r.External))
 		if r.Kind != canonical.KindContact {
 			if p := r.Shown.Parent; p != "" {
@@ -74,6 +79,7 @@ func (v *Resolver) Warm(ctx context.Context, records []Record, lookup Lookup) {
 		}
 	}
 	v.lookUp(ctx, names)
+	v.lookAt(ctx, moved, lookup)
 	v.warmItems(ctx, records, lookup)
 	var states []*sight
 	for _, r := range records {
@@ -84,7 +90,7 @@ func (v *Resolver) Warm(ctx context.Context, records []Record, lookup Lookup) {
 			}
 			continue
 		}
-		for _, k := range keys(r) {
+		for _, k := range v.firstKeys(r) {
 			// Whoever holds a key rightly shows it.
 			if holder := v.known(k.name); holder != "" && holder != id {
 				states = append(states, &sight{tenant: r.Tenant, kind: r.Kind, id: holder})
@@ -100,6 +106,13 @@ func (v *Resolver) warmItems(ctx context.Context, records []Record, lookup Looku
 	var names []string
 	var states []*sight
 	for i, r := range records {
+		if r.relinks() {
+			if state, ok, err := v.state(ctx, r.Tenant, r.Kind, r.Entity); err == nil && ok {
+				records[i].Shown = saying(state)
+				names = append(names, v.itemKey(records[i], 0).name)
+			}
+			continue
+		}
 		if r.Kind == canonical.KindContact || r.Shown.Parent == "" {
 			continue
 		}
@@ -116,12 +129,21 @@ func (v *Resolver) warmItems(ctx context.Context, records []Record, lookup Looku
 			states = append(states, &sight{tenant: r.Tenant, kind: canonical.KindContact, id: contact})
 		}
 		records[i].Contact = contact
-		for _, k := range keys(records[i]) {
-			names = append(names, k.name)
-		}
+		names = append(names, v.itemKey(records[i], 0).name)
 	}
 	v.lookAt(ctx, states, lookup)
 	v.lookUp(ctx, names)
+}
+
+// firstKeys are the keys that r is looked for by in any case.
+func (v *Resolver) firstKeys(r Record) []identityKey {
+	switch {
+	case r.Kind == canonical.KindContact:
+		return keys(r)
+	case r.Contact == "":
+		return nil
+	}
+	return []identityKey{v.itemKey(r, 0)}
 }
 
 // known is what the key points to, as far as has been looked up.

@@ -40,6 +40,8 @@ type Resolver struct {
 	// linked is who was linked last, for entities whose first event is on its
 	// way: the system and the entity, to the record.
 	linked *lru.Cache[string, canonical.ExternalID]
+	// hangs is whom an item hangs on, for those whose next event is on its way.
+	hangs *lru.Cache[canonical.CanonicalID, canonical.CanonicalID]
 	// itself holds contacts that were looked up and had not been merged.
 	itself *lru.Cache[canonical.CanonicalID, bool]
 	// creating holds, by system, kind and parent, the entities whose record is
@@ -66,12 +68,16 @@ func New(claims bus.KV, entities Entities, size int) (*Resolver, error) {
 	if err != nil {
 		return nil, fmt.Errorf("identity cache: %w", err)
 	}
+	hangs, err := lru.New[canonical.CanonicalID, canonical.CanonicalID](size)
+	if err != nil {
+		return nil, fmt.Errorf("identity cache: %w", err)
+	}
 	itself, err := lru.New[canonical.CanonicalID, bool](size)
 	if err != nil {
 		return nil, fmt.Errorf("identity cache: %w", err)
 	}
 	async, _ := claims.(bus.AsyncKV)
-	return &Resolver{claims: claims, async: async, entities: entities, cache: cache, linked: linked, itself: itself,
+	return &Resolver{claims: claims, async: async, entities: entities, cache: cache, linked: linked, hangs: hangs, itself: itself,
 		creating: map[string]map[canonical.CanonicalID]bool{}, creatingAt: map[string]string{}, merged: map[canonical.CanonicalID]canonical.CanonicalID{}}, nil
 }
 
@@ -82,7 +88,8 @@ type Record struct {
 	System   canonical.System
 	External canonical.ExternalID
 	Shown    mapping.Shown
-	// Entity is what a writeback says that it was written for.
+	// Entity is what a writeback says that it was written for, or, with no
+	// External, the item that hears of its contact ([Resolver.Twin]).
 	Entity canonical.CanonicalID
 	Absent bool
 	// Contact is the entity that an item hangs on, or "" while nobody knows.
@@ -90,6 +97,9 @@ type Record struct {
 	// Policy says by what a person is known; nil means the defaults.
 	Policy *mapping.Policy
 }
+
+// relinks reports whether r is no record but an item that hears of its contact.
+func (r Record) relinks() bool { return r.External == "" && r.Entity != "" }
 
 // Resolved is whose a record is.
 type Resolved struct {
@@ -152,6 +162,9 @@ func (v *Resolver) Resolve(ctx context.Context, r Record) (Resolved, error) {
 		other = wrote
 	}
 	v.linked.Add(string(r.System)+"."+string(out.ID), r.External)
+	if r.Kind != canonical.KindContact {
+		return out, v.claimItem(ctx, r, out.ID, linked)
+	}
 	holders := []canonical.CanonicalID{}
 	for _, key := range keys(r) {
 		holder, err := v.hold(ctx, r, key, id)
@@ -258,6 +271,10 @@ func (v *Resolver) find(ctx context.Context, r Record) (id, other canonical.Cano
 			return ref, "", nil
 		}
 	}
+	if r.Kind != canonical.KindContact {
+		id, err := v.findItem(ctx, r)
+		return id, "", err
+	}
 	found := map[canonical.CanonicalID]bool{}
 	for _, key := range keys(r) {
 		holder, err := v.get(ctx, key.name)
@@ -283,8 +300,6 @@ func (v *Resolver) find(ctx context.Context, r Record) (id, other canonical.Cano
 		switch {
 		case ok && !key.holds(state):
 			continue // the value has gone; the claim is let go when it is taken
-		case elsewhere && r.Kind != canonical.KindContact:
-			continue // two items may well be alike
 		case elsewhere:
 			found[who] = true
 			other = who
@@ -293,9 +308,6 @@ func (v *Resolver) find(ctx context.Context, r Record) (id, other canonical.Cano
 			if id == "" {
 				id = who
 			}
-		}
-		if r.Kind != canonical.KindContact {
-			return id, "", nil
 		}
 	}
 	if len(found) > 1 {
@@ -456,12 +468,9 @@ type identityKey struct {
 // alsoKey is what the claims of further addresses are of.
 const alsoKey = "also"
 
-// keys returns the identity keys that r shows, strongest first. A phone holds
+// keys returns the identity keys that a contact's record shows, strongest first. A phone holds
 // only where the names agree and the e-mails don't differ.
 func keys(r Record) []identityKey {
-	if r.Kind != canonical.KindContact {
-		return itemKeys(r)
-	}
 	email := r.Shown.Fields["email"]
 	var out []identityKey
 	for _, k := range r.Policy.Identify(func(f string) string { return r.Shown.Fields[f] }) {

@@ -3,6 +3,8 @@ package identity
 import (
 	"context"
 	"fmt"
+	"slices"
+	"strconv"
 	"strings"
 
 	"github.com/causeway-sync/causeway/internal/mapping"
@@ -136,31 +138,165 @@ func (v *Resolver) Expecting(ctx context.Context, r Record) (bool, error) {
 	return false, nil
 }
 
-// itemKeys is what an item is known by that both systems had before we came:
-// its contact and what it says.
-func itemKeys(r Record) []identityKey {
-	if r.Contact == "" {
-		return nil
+// twins is how many items that hang on one contact and say the same are told
+// apart. Each holds a key of its own, in the order in which they were seen, so
+// that as many of the other system's find one each.
+const twins = 8
+
+// itemKey is the n-th key of what an item is known by that both systems had
+// before we came: its contact and what it says.
+func (v *Resolver) itemKey(r Record, n int) identityKey {
+	says := mapping.Says(r.Kind, func(f string) string { return r.Shown.Fields[f] })
+	values := []string{string(r.Contact), says}
+	if n > 0 {
+		values = append(values, strconv.Itoa(n))
 	}
-	print := func(field func(string) string) string {
-		if r.Kind == canonical.KindNote {
-			return mapping.Reads(field("body"))
-		}
-		return field("title") + "\x00" + mapping.Reads(field("body")) + "\x00" + field("due") + field("start")
-	}
-	mine := print(func(f string) string { return r.Shown.Fields[f] })
-	return []identityKey{{name: streams.ClaimKey(r.Tenant, string(r.Kind), string(r.Contact), mine), holds: func(s canonical.Event) bool {
-		if s.ContactID() != r.Contact || s.Deleted() {
+	return identityKey{name: streams.ClaimKey(r.Tenant, string(r.Kind), values...), holds: func(s canonical.Event) bool {
+		if s.Deleted() || !v.hangsOn(s, r.Contact) {
 			return false
 		}
-		if print(s.Field) == mine {
+		if mapping.Says(r.Kind, s.Field) == says {
 			return true
 		}
 		for _, b := range s.Sync.Base {
-			if !b.Gone && print(func(f string) string { return b.Fields[f] }) == mine {
+			if !b.Gone && mapping.Says(r.Kind, func(f string) string { return b.Fields[f] }) == says {
 				return true
 			}
 		}
 		return false
-	}}}
+	}}
+}
+
+// hangsOn reports whether an item hangs on the contact, by its state, or since,
+// by what was resolved here and isn't in the state yet.
+func (v *Resolver) hangsOn(s canonical.Event, contact canonical.CanonicalID) bool {
+	on := s.ContactID()
+	if since, is := v.hangs.Get(s.ID()); is {
+		on = since
+	}
+	now, _ := v.follow(on)
+	return now == contact
+}
+
+// findItem looks for an item that says what r says and has no record in r's
+// system.
+func (v *Resolver) findItem(ctx context.Context, r Record) (canonical.CanonicalID, error) {
+	for n := range twins {
+		if r.Contact == "" {
+			break
+		}
+		key := v.itemKey(r, n)
+		holder, err := v.get(ctx, key.name)
+		if err != nil || holder == "" {
+			return "", err
+		}
+		who, state, ok, err := v.holder(ctx, r, key, holder)
+		if err != nil {
+			return "", err
+		}
+		if who == "" || ok && !key.holds(state) || v.linkedElsewhere(r, who, state) {
+			continue
+		}
+		return who, nil // also if it is claimed by an observation that is on its way
+	}
+	return "", nil
+}
+
+// holder returns who holds a key now, with its state if there is one yet, or ""
+// if that was erased.
+func (v *Resolver) holder(ctx context.Context, r Record, key identityKey, id canonical.CanonicalID) (who canonical.CanonicalID, state canonical.Event, ok bool, err error) {
+	if state, ok, err = v.entity(ctx, r, id); err != nil || ok {
+		return state.ID(), state, ok, err
+	}
+	if gone, err := v.erased(ctx, key.name, id); err != nil || gone {
+		return "", state, false, err
+	}
+	who, _ = v.follow(id)
+	return who, state, false, nil
+}
+
+// claimItem claims what an item is known by: a record that is linked already
+// the first key if nobody else does, a new one the first that is free.
+func (v *Resolver) claimItem(ctx context.Context, r Record, id canonical.CanonicalID, linked bool) error {
+	if r.Contact == "" {
+		return nil
+	}
+	v.hangs.Add(id, r.Contact)
+	for n := range twins {
+		holder, err := v.hold(ctx, r, v.itemKey(r, n), id)
+		if err != nil {
+			return err
+		}
+		if now, _ := v.follow(holder); linked || now == "" || now == id {
+			return nil
+		}
+	}
+	return nil
+}
+
+// saying is what a record would show that says what the item does.
+func saying(state canonical.Event) mapping.Shown {
+	shown := mapping.Shown{Fields: map[string]string{}}
+	for _, f := range canonical.Fields(state.Kind()) {
+		shown.Fields[f] = state.Field(f)
+	}
+	return shown
+}
+
+// Twin hears that the item r.Entity hangs on r.Contact from now on, claims what it is
+// known by there, and returns another that says the same and has its record in
+// another system, or "": the two may be one. known is false while there is no
+// state of the item.
+func (v *Resolver) Twin(ctx context.Context, r Record) (twin canonical.CanonicalID, known bool, err error) {
+	id, _ := v.follow(r.Entity)
+	state, known, err := v.entity(ctx, r, id)
+	if err != nil || !known {
+		return "", false, err
+	}
+	v.hangs.Add(id, r.Contact)
+	for _, f := range state.Sync.Folded {
+		if of, ok, err := v.state(ctx, r.Tenant, r.Kind, f.ID); err != nil || ok && of.MergedInto == "" {
+			return f.ID, true, err // a crash came before it said so
+		}
+	}
+	if state.Deleted() || len(state.Links) != 1 {
+		return "", true, nil
+	}
+	for r.System = range state.Links {
+		if v.linkedElsewhere(Record{System: r.System.Other()}, id, state) {
+			return "", true, nil
+		}
+	}
+	r.Shown = saying(state)
+	mine := false
+	for n := range twins {
+		key := v.itemKey(r, n)
+		holder, err := v.get(ctx, key.name)
+		if err == nil && holder == "" {
+			if mine {
+				break
+			}
+			holder, err = v.claim(ctx, key.name, id)
+		}
+		if err != nil {
+			return "", true, err
+		}
+		who, of, ok, err := v.holder(ctx, r, key, holder)
+		switch {
+		case err != nil:
+			return "", true, err
+		case who == id:
+			mine = true
+		case who == "" || ok && !key.holds(of):
+			if !mine {
+				if err := v.move(ctx, key.name, id); err != nil {
+					return "", true, err
+				}
+				mine = true
+			}
+		case !v.linkedElsewhere(Record{System: r.System}, who, of), slices.ContainsFunc(of.Sync.Folded, func(f canonical.Folded) bool { return f.ID == id }):
+			return who, true, nil
+		}
+	}
+	return "", true, nil
 }

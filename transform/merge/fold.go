@@ -48,6 +48,38 @@ func Compare(a, b canonical.Event, policy Policy) Likeness {
 	return Same
 }
 
+// Alike says whether two items are one: they hang on the same contact and say the
+// same, and each has a record in one system that the other has never had one
+// in. So nobody's second task is taken for the first, nor one for its copy that
+// is being made. on is the contact that b hangs on, as it is known now.
+func Alike(a, b canonical.Event, on canonical.CanonicalID) Likeness {
+	kind := a.Kind()
+	if kind != canonical.KindContact && a.MergedInto == "" && b.MergedInto == "" && (hasFolded(a, b) || hasFolded(b, a)) {
+		return Same // it is done by half
+	}
+	if kind == canonical.KindContact || kind != b.Kind() || a.ID() == b.ID() || on == "" || a.ContactID() != on || a.Deleted() || b.Deleted() ||
+		a.MergedInto != "" || b.MergedInto != "" || mapping.Says(kind, a.Field) != mapping.Says(kind, b.Field) {
+		return Strangers
+	}
+	for _, e := range []canonical.Event{a, b} {
+		making := false
+		for _, w := range e.Sync.Writing {
+			making = making || w.Creates
+		}
+		if making || len(e.Sync.Base) != 1 || len(e.Links) != 1 {
+			return Strangers
+		}
+	}
+	if together(a, b) {
+		return Strangers
+	}
+	return Same
+}
+
+func hasFolded(e, other canonical.Event) bool {
+	return slices.ContainsFunc(e.Sync.Folded, func(f canonical.Folded) bool { return f.ID == other.ID() })
+}
+
 // meet reports whether a and b share an identity key.
 func meet(a, b canonical.Event, rules *mapping.Policy) bool {
 	others := rules.Identify(b.Field)
@@ -124,6 +156,9 @@ func Join(mine, other canonical.Event, seen Seen, policy Policy) ([]Step, Likene
 	}
 	next, out := Apply(mine, seen, policy)
 	likeness := Compare(next, other, policy)
+	if next.Kind() != canonical.KindContact {
+		likeness = Alike(next, other, seen.OtherContact)
+	}
 	switch {
 	case likeness == Same:
 		return fold(mine, next, out, other, seen, policy), Same
@@ -206,7 +241,9 @@ func take(older, younger canonical.Event, seen Seen, policy Policy) (canonical.E
 	for _, f := range fieldsOf(older, younger) {
 		m.takeField(f, younger.Field(f), younger.Sync.Stamps[f], away)
 	}
-	m.takeTags(younger)
+	if m.next.Kind() == canonical.KindContact {
+		m.takeTags(younger)
+	}
 	for _, s := range slices.Sorted(maps.Keys(younger.Sync.Base)) {
 		m.takeRecords(younger, s)
 	}
@@ -229,13 +266,17 @@ func take(older, younger canonical.Event, seen Seen, policy Policy) (canonical.E
 		}
 	}
 	m.seen = seen
-	m.followGroups()
+	if m.next.Kind() == canonical.KindContact {
+		m.followGroups()
+	} else {
+		m.hang()
+	}
 	return m.publish()
 }
 
-// fieldsOf returns the fields that either contact may have a value for.
+// fieldsOf returns the fields that either may have a value for.
 func fieldsOf(a, b canonical.Event) []string {
-	all := canonical.ContactFields()
+	all := canonical.Fields(a.Kind())
 	for _, c := range []canonical.Contact{a.Contact, b.Contact} {
 		for name := range c.Custom {
 			all = append(all, canonical.CustomPrefix+name)

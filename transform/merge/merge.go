@@ -47,6 +47,8 @@ type Seen struct {
 	// knows; ParentGone says of an absence that the contact is gone with it.
 	Contact    canonical.CanonicalID
 	ParentGone bool
+	// OtherContact is what the other entity of [Join], an item too, hangs on.
+	OtherContact canonical.CanonicalID
 	// ParentReplaced says of an absence that the contact's record on which the
 	// record hung was taken away because the contact has another, by us or by
 	// whoever merged the two at the system.
@@ -546,7 +548,7 @@ func (m *merger) win(f, value, current, reason string) {
 // edited remembers, of an entity that others were folded into, what people do
 // at which record.
 func (m *merger) edited(f, value string) {
-	if len(m.old.Sync.Folded) == 0 || m.folding {
+	if len(m.old.Sync.Folded) == 0 || m.folding || m.next.Kind() != canonical.KindContact {
 		return
 	}
 	all := cloneMap(m.next.Sync.Later)

@@ -35,7 +35,7 @@ func leaves(t *testing.T) map[string]*kong.Node {
 }
 
 // tells are verbs whose answer programs read, too.
-var tells = regexp.MustCompile(`^(status|conflicts|merges|reconcile|catalog|probe|budget|plan|doctor|verify|streams apply|events tail|rules test|mapping show|hold show|.* list)( |$)`)
+var tells = regexp.MustCompile(`^(status|conflicts|merges|reconcile|catalog|probe|budget|plan|doctor|verify|streams apply|events tail|rules test|mapping (check|show)|hold show|.* list)( |$)`)
 
 // TestOneVocabulary: what is called the same is the same everywhere.
 func TestOneVocabulary(t *testing.T) {

@@ -58,6 +58,7 @@ type mappingCheckCmd struct {
 	Since      time.Duration `help:"With --nats: what is not older." default:"24h"`
 	Last       int           `help:"With --nats: the last so many messages of each stream, by tenant." default:"1000"`
 	ShowValues bool          `help:"Show the values, which may be personal data, and not only what they are like."`
+	JSON       bool          `name:"json" help:"Print one JSON object a line: each law that is broken, then the sum of a tenant."`
 }
 
 func (c *mappingCheckCmd) Run(ctx context.Context) error {
@@ -75,15 +76,22 @@ func (c *mappingCheckCmd) Run(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	return checkMappings(os.Stdout, tenants, samples, c.ShowValues)
+	return checkMappings(os.Stdout, tenants, samples, c.ShowValues, c.JSON)
 }
 
 // checkMappings prints what breaks a law, and is an error if anything does.
-func checkMappings(out io.Writer, tenants []config.Tenant, samples map[canonical.Tenant]mapping.Samples, values bool) error {
+func checkMappings(out io.Writer, tenants []config.Tenant, samples map[canonical.Tenant]mapping.Samples, values, asJSON bool) error {
 	bad := 0
 	for _, t := range tenants {
 		s := samples[t.Name]
 		found := mapping.CheckLaws(t.Lens(), s)
+		if asJSON {
+			bad += len(found)
+			if err := printChecked(out, t, s, found, values); err != nil {
+				return err
+			}
+			continue
+		}
 		if len(found) == 0 {
 			if _, err := fmt.Fprintf(out, "%s: %d fields hold, on awkward values, %d records and %d entities\n", t.Name, bound(t.Lens()), len(s.Records), len(s.Contacts)+len(s.Items)); err != nil {
 				return err
@@ -98,6 +106,36 @@ func checkMappings(out io.Writer, tenants []config.Tenant, samples map[canonical
 	}
 	if bad > 0 {
 		return fmt.Errorf("%d times a mapping does not bring back what it was given", bad)
+	}
+	return nil
+}
+
+// brokenLaw and checkedTenant are what is found, as it is printed.
+type brokenLaw struct {
+	Tenant canonical.Tenant `json:"tenant"`
+	mapping.Violation
+}
+
+type checkedTenant struct {
+	Tenant   canonical.Tenant `json:"tenant"`
+	Fields   int              `json:"fields"`
+	Records  int              `json:"records"`
+	Entities int              `json:"entities"`
+	Broken   int              `json:"broken"`
+}
+
+func printChecked(out io.Writer, t config.Tenant, s mapping.Samples, found []mapping.Violation, values bool) error {
+	lines := json.NewEncoder(out)
+	for _, v := range found {
+		if !values {
+			v.Put, v.Got = "", ""
+		}
+		if err := lines.Encode(brokenLaw{t.Name, v}); err != nil {
+			return fmt.Errorf("print check: %w", err)
+		}
+	}
+	if err := lines.Encode(checkedTenant{Tenant: t.Name, Fields: bound(t.Lens()), Records: len(s.Records), Entities: len(s.Contacts) + len(s.Items), Broken: len(found)}); err != nil {
+		return fmt.Errorf("print check: %w", err)
 	}
 	return nil
 }

@@ -102,18 +102,21 @@ func TestMappingCheck(t *testing.T) {
 		values      bool
 		want        string // a part of what is printed
 		wantErr     bool
+		asJSON      bool
 	}{
-		{"it holds", "value + ' Chapter'", false, "guild: 40 fields hold, on awkward values, 1 records and 0 entities", false},
-		{"it does not", "value + ' Chap'", false, "guild: custom.chapter at novi: what is written is not what is read back: 1 characters: digits\n", true},
-		{"with the values", "value + ' Chap'", true, `"0" gives "0 Chap"`, true},
+		{"it holds", "value + ' Chapter'", false, "guild: 40 fields hold, on awkward values, 1 records and 0 entities", false, false},
+		{"it does not", "value + ' Chap'", false, "guild: custom.chapter at novi: what is written is not what is read back: 1 characters: digits\n", true, false},
+		{"with the values", "value + ' Chap'", true, `"0" gives "0 Chap"`, true, false},
 		{"a task's", "value + ' Chapter'\"}}\n  task:\n    fields:\n      title: {ghl: title, novi: {path: Subject, read: \"value + '!'", false,
-			"guild: task.title at novi: what is written is not what is read back: ", true},
-		{"putting back", "value + ' Chap'", true, `custom.chapter at novi: putting back what was read changes it: 4 characters: letters: "Jura" gives "Jura Chap"`, true},
+			"guild: task.title at novi: what is written is not what is read back: ", true, false},
+		{"putting back", "value + ' Chap'", true, `custom.chapter at novi: putting back what was read changes it: 4 characters: letters: "Jura" gives "Jura Chap"`, true, false},
+		{"as JSON", "value + ' Chapter'", false, `{"tenant":"guild","fields":40,"records":1,"entities":0,"broken":0}`, false, true},
+		{"what does not, as JSON", "value + ' Chap'", false, `{"tenant":"guild","kind":"contact","field":"custom.chapter","system":"novi","law":"put_get","class":"1 characters: digits"}`, true, true},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
 			var out strings.Builder
-			err := checkMappings(&out, []config.Tenant{tenant(t, strings.Replace(tenantText, "value + ' Chapter'", tt.write, 1))}, samples, tt.values)
+			err := checkMappings(&out, []config.Tenant{tenant(t, strings.Replace(tenantText, "value + ' Chapter'", tt.write, 1))}, samples, tt.values, tt.asJSON)
 			if (err != nil) != tt.wantErr || !strings.Contains(out.String(), tt.want) {
 				t.Errorf("got %v and %s", err, out.String())
 			}

@@ -39,18 +39,16 @@ func (c *planCmd) Run(ctx context.Context) error {
 	}
 	defer conn.Close()
 	for _, t := range tenants {
-		if err := c.plan(ctx, os.Stdout, conn, t); err != nil {
+		if err := c.plan(ctx, os.Stdout, conn, t, newRereads(conn, t, time.Now(), c.ShowValues)); err != nil {
 			return fmt.Errorf("tenant %s: %w", t.Name, err)
 		}
-	}
-	if !c.JSON {
-		fmt.Println("This is the writing side of the mapping, on the state as it is. What a changed reading (path, converter, expression) brings is seen when records are read again: causeway replay raw --plan.")
 	}
 	return nil
 }
 
-// plan prints one tenant's.
-func (c *planCmd) plan(ctx context.Context, out io.Writer, stream preview.Stream, t config.Tenant) error {
+// plan prints one tenant's. read says what becomes of records that the mapping
+// reads in another way; nil takes them as they were read.
+func (c *planCmd) plan(ctx context.Context, out io.Writer, stream preview.Stream, t config.Tenant, read *rereads) error {
 	cfg := preview.Config{Stream: stream, Clock: clock.System{}, Tenant: t.Name, Lens: t.Lens(), Policy: t.Policy(), Values: c.ShowValues}
 	if t.GHL != nil {
 		cfg.Location = &t.GHL.Location
@@ -58,6 +56,9 @@ func (c *planCmd) plan(ctx context.Context, out io.Writer, stream preview.Stream
 	if t.Novi != nil {
 		paths := noviapi.Paths(t.Novi.Paths)
 		cfg.Paths = &paths
+	}
+	if read != nil {
+		cfg.Then = read.then
 	}
 	printed := 0
 	summary, err := preview.Run(ctx, cfg, func(o preview.Operation) error {
@@ -93,7 +94,25 @@ func (c *planCmd) plan(ctx context.Context, out io.Writer, stream preview.Stream
 		}
 		takes[system] = preview.Takes(n.Calls(), windows, limits.Daily)
 	}
+	var again []readEntity
+	var sum *readingSum
+	if read != nil {
+		var s readingSum
+		if again, s = read.result(); len(s.Of) > 0 {
+			sum = &s
+		}
+	}
 	if c.JSON {
+		for i, e := range again {
+			if c.Limit > 0 && i >= c.Limit {
+				break
+			}
+			if err := printJSON(out, struct {
+				Read readEntity `json:"read_again"`
+			}{e}); err != nil {
+				return err
+			}
+		}
 		seconds := map[canonical.System]float64{}
 		for system, d := range takes {
 			seconds[system] = d.Seconds()
@@ -101,7 +120,13 @@ func (c *planCmd) plan(ctx context.Context, out io.Writer, stream preview.Stream
 		return printJSON(out, struct {
 			Summary preview.Summary              `json:"summary"`
 			Seconds map[canonical.System]float64 `json:"takes_seconds"`
-		}{summary, seconds})
+			Read    *readingSum                  `json:"read_again,omitempty"`
+		}{summary, seconds, sum})
+	}
+	if sum != nil {
+		if err := printRereads(out, again, *sum, c.Limit); err != nil {
+			return err
+		}
 	}
 	return printSummary(out, summary, takes, printed)
 }

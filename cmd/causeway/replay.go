@@ -132,7 +132,7 @@ func (c *replaying) plan(ctx context.Context, out io.Writer, conn *bus.Conn, fil
 			return err
 		}
 		p := planCmd{configured: c.configured, JSON: c.JSON, Limit: c.Limit, ShowValues: c.ShowValues}
-		if err := p.plan(ctx, out, dry, t); err != nil {
+		if err := p.plan(ctx, out, dry, t, nil); err != nil {
 			return fmt.Errorf("tenant %s: %w", t.Name, err)
 		}
 		if n := dry.Letters(); n > 0 && !c.JSON {

@@ -6,9 +6,8 @@
 // calls by the sink's own destinations, against a transport that notes each
 // call and makes up the answer. What it can't know is what the systems would
 // say: that a record has moved meanwhile, that it is gone, that a display name
-// is taken. And the state is taken as it is: a binding whose reading is changed
-// (path, converter, expression) shows its effect only once records have been
-// read again.
+// is taken. What a binding brings whose reading is changed (path, converter,
+// expression) is the transform's to say, in Config.Then.
 package preview
 
 import (
@@ -56,6 +55,11 @@ type Config struct {
 	// has no such system.
 	Location *string
 	Paths    *noviapi.Paths
+	// Then says what becomes of an entity before the sink looks at it, as when its
+	// records are read by another mapping; nil means that it stays as it is. It is
+	// called from several goroutines, and for an entity on which others hang more
+	// than once.
+	Then func(context.Context, canonical.Event) (canonical.Event, error)
 	// Values keeps the values in operations. They are personal data.
 	Values bool
 	// Workers is how many entities are looked at at once; 0 means 16.
@@ -117,6 +121,9 @@ func Run(ctx context.Context, cfg Config, each func(Operation) error) (Summary, 
 	}
 	if cfg.Policy == nil {
 		cfg.Policy = &mapping.Policy{}
+	}
+	if cfg.Then == nil {
+		cfg.Then = func(_ context.Context, e canonical.Event) (canonical.Event, error) { return e, nil }
 	}
 	r := &runner{cfg: cfg, each: each, destinations: map[canonical.System]apply.Destination{}, out: Summary{Tenant: cfg.Tenant, Systems: map[canonical.System]*Count{}}}
 	none := func(context.Context) (string, error) { return "none", nil }
@@ -205,8 +212,11 @@ func (r *runner) look(ctx context.Context, states []canonical.Event) error {
 	g.SetLimit(r.cfg.Workers)
 	for i, state := range states {
 		g.Go(func() error {
+			state, err := r.cfg.Then(gctx, state)
+			if err != nil {
+				return err
+			}
 			for j, system := range systems {
-				var err error
 				if found[i*len(systems)+j], err = r.entity(gctx, state, system); err != nil {
 					return fmt.Errorf("%s %s at %s: %w", state.Kind(), state.ID(), system, err)
 				}
@@ -337,6 +347,9 @@ func (r *runner) parent(ctx context.Context, state canonical.Event, system canon
 	}
 	contact, err := canonical.DecodeEvent(m.Data)
 	if err != nil {
+		return "", err
+	}
+	if contact, err = r.cfg.Then(ctx, contact); err != nil {
 		return "", err
 	}
 	links := contact.Links[system]

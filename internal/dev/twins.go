@@ -101,11 +101,16 @@ func (p *People) actTwins() error {
 	return p.handOn(system)
 }
 
+// both enters somebody in both systems. Their address stays: were it changed in
+// one of them before anybody has seen both, nothing but a phone number that two
+// may share would say that they are one, and GHL, which allows no two contacts
+// with one number, would let nobody make the other.
 func (p *People) both() error {
 	who := p.person()
 	for !regular(who.first) {
 		who = p.person()
 	}
+	p.kept[who.email] = true
 	if err := p.createGHL(who); err != nil {
 		return err
 	}

@@ -83,6 +83,11 @@ fuzz: ## fuzz each decoder that faces the outside for 10 s
 	go test -run '^$$' -fuzz FuzzParse -fuzztime 10s ./streams
 	go test -run '^$$' -fuzz FuzzRead -fuzztime 10s ./ingest/ghl
 	go test -run '^$$' -fuzz FuzzRead -fuzztime 10s ./ingest/novi
+	go test -run '^$$' -fuzz FuzzVerify -fuzztime 10s ./ingest/ghl
+	go test -run '^$$' -fuzz FuzzVerify -fuzztime 10s ./ingest/novi
+	go test -run '^$$' -fuzz FuzzAnswer -fuzztime 10s ./ingest/ghl
+	go test -run '^$$' -fuzz FuzzAnswer -fuzztime 10s ./ingest/novi
+	go test -run '^$$' -fuzz FuzzShow -fuzztime 10s ./internal/mapping
 	go test -run '^$$' -fuzz FuzzDecode -fuzztime 10s ./schemas/observation
 	go test -run '^$$' -fuzz FuzzParse -fuzztime 10s ./schemas/envelope
 

@@ -2,8 +2,7 @@
 STATICCHECK := honnef.co/go/tools/cmd/staticcheck@v0.8.2
 GOVULNCHECK := golang.org/x/vuln/cmd/govulncheck@latest
 
-.PHONY: console help build test race lint verify bench bench-hot bench-allocs bench-compare faults campaign budget-campaign backfill-campaign fuzz vuln
-.PHONY: help build test race lint verify bench bench-hot bench-allocs bench-compare faults campaign budget-campaign backfill-campaign fuzz vuln deploy-check
+.PHONY: console help build test race lint verify bench bench-hot bench-allocs bench-compare faults campaign budget-campaign backfill-campaign fuzz vuln deploy-check
 
 help: ## show this help
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-17s %s\n", $$1, $$2}'

@@ -26,7 +26,7 @@ import (
 )
 
 type budgetCmd struct {
-	Config   string           `help:"The stages' configuration file." required:"" type:"existingfile" placeholder:"FILE"`
+	Config   string           `help:"The stages' configuration file." default:"causeway.yaml" env:"CAUSEWAY_CONFIG" type:"existingfile" placeholder:"FILE"`
 	Tenant   canonical.Tenant `help:"Only this tenant's." placeholder:"SLUG"`
 	Contacts int              `help:"Forecast what a backfill of so many contacts takes." placeholder:"N"`
 	Forecast bool             `help:"The same for as many as each system says it has, which costs a call."`

@@ -1,6 +1,8 @@
 package main
 
 import (
+	"cmp"
+	"fmt"
 	"os"
 	"path/filepath"
 	"reflect"
@@ -12,6 +14,9 @@ import (
 
 	"github.com/alecthomas/kong"
 	"github.com/willabides/kongplete"
+
+	"github.com/causeway-sync/causeway/internal/doctest"
+	"github.com/causeway-sync/causeway/internal/process"
 )
 
 // leaves are the verbs that do something, by how they are written.
@@ -65,54 +70,64 @@ func TestOneVocabulary(t *testing.T) {
 	}
 }
 
-// TestCommandsOfTheDocument: every command in docs/cli.md is there, with its
-// flags.
-func TestCommandsOfTheDocument(t *testing.T) {
-	text, err := os.ReadFile(filepath.Join("..", "..", "docs", "cli.md"))
+// TestCommandsOfTheDocuments: every command that a document shows is there, with
+// its flags, and every target of make with its variables. (The e2e tests run
+// those that only read.)
+func TestCommandsOfTheDocuments(t *testing.T) {
+	root := filepath.Join("..", "..")
+	commands, err := doctest.Commands(root)
 	if err != nil {
 		t.Fatal(err)
 	}
-	all := leaves(t)
-	commands := regexp.MustCompile("`causeway ([a-z][^`]*)`").FindAllStringSubmatch(string(text), -1)
+	makefile, err := os.ReadFile(filepath.Join(root, "Makefile"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	example := filepath.Join(root, "deploy", "causeway.example.yaml")
+	values := map[string]string{"FILE": example, "causeway.yaml": example, "SEQ": "1"} // for what stands in their place
+	seen := map[string]int{}
 	for _, c := range commands {
-		words := strings.Fields(c[1])
-		var node *kong.Node
-		name := ""
-		for i := range words {
-			if n := all[strings.Join(words[:i+1], " ")]; n != nil {
-				node, name = n, strings.Join(words[:i+1], " ")
-			}
+		seen[c.Program]++
+		args := slices.Clone(c.Args)
+		for i := range args {
+			args[i] = cmp.Or(values[args[i]], args[i])
 		}
-		if node == nil {
-			for verb, n := range all { // one that takes an argument
-				if strings.HasPrefix(verb, words[0]+" ") {
-					node, name = n, verb
-				}
+		switch c.Program {
+		case "causeway":
+			parser := newParser(t.Context())
+			if c.Whole {
+				_, err = parser.Parse(args)
+			} else if words, traceErr := kong.Trace(parser, args); traceErr != nil {
+				err = traceErr
+			} else {
+				err = words.Error
 			}
+		case "make":
+			err = made(string(makefile), args)
+		default:
+			_, err = kong.Must(&process.Flags{}, kong.Name(c.Program), kong.Exit(func(int) {})).Parse(args)
 		}
-		if node == nil {
-			t.Errorf("there is no `causeway %s`", c[1])
-			continue
-		}
-		for _, w := range words {
-			flag, is := strings.CutPrefix(w, "--")
-			if is && !hasFlag(node, flag) {
-				t.Errorf("%s has no --%s", name, flag)
-			}
+		if err != nil {
+			t.Errorf("%s: %s: %v", c.Where, c, err)
 		}
 	}
-	if len(commands) < 10 {
-		t.Errorf("only %d commands were found", len(commands))
+	if seen["causeway"] < 80 || seen["make"] < 10 || seen["ingest"] == 0 {
+		t.Errorf("only these were found: %v", seen)
 	}
 }
 
-func hasFlag(n *kong.Node, name string) bool {
-	for _, f := range n.Flags {
-		if f.Name == name {
-			return true
+// made says what a Makefile lacks of what make is told.
+func made(makefile string, args []string) error {
+	for _, arg := range args {
+		name, _, variable := strings.Cut(arg, "=")
+		if variable && !strings.Contains(makefile, "$("+name+")") {
+			return fmt.Errorf("it has no variable %s", name)
+		}
+		if !variable && !strings.Contains(makefile, "\n"+arg+": ") {
+			return fmt.Errorf("it has no target %s", arg)
 		}
 	}
-	return false
+	return nil
 }
 
 func TestCompletions(t *testing.T) {

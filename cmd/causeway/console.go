@@ -37,7 +37,7 @@ func (c *consoleTokenCmd) Run() error {
 
 type consoleServeCmd struct {
 	server
-	Config    string `help:"The stages' configuration: limits and mappings are known by it, and the broker, which --nats then doesn't name. An operator may change the mapping in it." type:"existingfile" placeholder:"FILE"`
+	Config    string `help:"The stages' configuration: limits and mappings are known by it, and the broker, which --nats then doesn't name. An operator may change the mapping and the rules in it." env:"CAUSEWAY_CONFIG" type:"existingfile" placeholder:"FILE"`
 	Listen    string `help:"Address to serve on. Where other machines reach it, people have to sign in." default:"127.0.0.1:8480" env:"CAUSEWAY_CONSOLE_LISTEN" placeholder:"ADDR"`
 	Cert      string `help:"PEM certificate to serve https with." type:"existingfile" placeholder:"FILE" and:"tls"`
 	Key       string `help:"Its private key." type:"existingfile" placeholder:"FILE" and:"tls"`

@@ -22,7 +22,7 @@ import (
 )
 
 type probeCmd struct {
-	Config string           `help:"The stages' configuration file." required:"" type:"existingfile" placeholder:"FILE"`
+	Config string           `help:"The stages' configuration file." default:"causeway.yaml" env:"CAUSEWAY_CONFIG" type:"existingfile" placeholder:"FILE"`
 	Tenant canonical.Tenant `help:"Only this tenant's." placeholder:"SLUG"`
 	Share  float64          `help:"Part of both systems' call limits to use." default:"0.05"`
 	Write  []string         `help:"Also write this sandbox record as it is, and see whether that changes anything: ghl:ID or novi:ID. Needs --tenant." placeholder:"SYSTEM:ID"`

@@ -127,7 +127,7 @@ func work(ctx context.Context, conn *bus.Conn, id string, asJSON bool) error {
 func (c *replaying) plan(ctx context.Context, out io.Writer, conn *bus.Conn, file *config.File, tenants []config.Tenant, what replay.Choice) error {
 	for _, t := range tenants {
 		what.Tenant = t.Name
-		dry, err := rehearse(ctx, file, func(done func()) *replay.Dry { return replay.NewPlan(conn, what, done) })
+		dry, err := inMemory(ctx, file, func(done func()) *replay.Dry { return replay.NewPlan(conn, what, done) })
 		if err != nil {
 			return err
 		}
@@ -144,9 +144,9 @@ func (c *replaying) plan(ctx context.Context, out io.Writer, conn *bus.Conn, fil
 	return nil
 }
 
-// rehearse runs a transform on a broker that keeps nothing, until it has
+// inMemory runs a transform on a broker that keeps nothing, until it has
 // merged everything.
-func rehearse(ctx context.Context, file *config.File, on func(done func()) *replay.Dry) (*replay.Dry, error) {
+func inMemory(ctx context.Context, file *config.File, on func(done func()) *replay.Dry) (*replay.Dry, error) {
 	work, stop := context.WithCancel(ctx)
 	defer stop()
 	dry := on(stop)
@@ -263,7 +263,7 @@ func (c *replayCheckCmd) Run(ctx context.Context) error {
 		return err
 	}
 	defer conn.Close()
-	dry, err := rehearse(ctx, file, func(done func()) *replay.Dry { return replay.NewRebuild(conn, c.Tenant, done) })
+	dry, err := inMemory(ctx, file, func(done func()) *replay.Dry { return replay.NewRebuild(conn, c.Tenant, done) })
 	if err != nil {
 		return err
 	}

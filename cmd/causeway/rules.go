@@ -5,7 +5,6 @@ import (
 	"context"
 	"fmt"
 	"io"
-	"maps"
 	"os"
 	"slices"
 	"strings"
@@ -13,11 +12,10 @@ import (
 	"time"
 
 	"github.com/causeway-sync/causeway/internal/bus"
-	"github.com/causeway-sync/causeway/internal/config"
 	"github.com/causeway-sync/causeway/internal/process"
+	"github.com/causeway-sync/causeway/internal/rehearse"
 	"github.com/causeway-sync/causeway/internal/rule"
 	"github.com/causeway-sync/causeway/schemas/canonical"
-	"github.com/causeway-sync/causeway/streams"
 )
 
 type rulesCmd struct {
@@ -49,49 +47,13 @@ func (c *rulesListCmd) Run() error {
 	var list []listedRule
 	for _, t := range tenants {
 		for _, r := range t.Automations() {
-			list = append(list, listedRule{t.Name, r.Name, r.Kind, r.When, dateOf(r.Date), r.OnBackfill, does(r.Do)})
+			list = append(list, listedRule{t.Name, r.Name, r.Kind, r.When, r.Date.String(), r.OnBackfill, r.Does()})
 		}
 	}
 	if c.JSON {
 		return printLines(os.Stdout, list)
 	}
 	return printRules(os.Stdout, list)
-}
-
-func dateOf(d *rule.DateSpec) string {
-	switch {
-	case d == nil:
-		return ""
-	case d.DaysBefore > 0:
-		return fmt.Sprintf("%d days before %s", d.DaysBefore, d.Field)
-	case d.DaysAfter > 0:
-		return fmt.Sprintf("%d days after %s", d.DaysAfter, d.Field)
-	}
-	return "on " + d.Field
-}
-
-// does says what a rule does, in a few words each.
-func does(do []rule.ActionSpec) []string {
-	var out []string
-	for _, a := range do {
-		switch {
-		case a.Task != nil:
-			out = append(out, "task")
-		case a.Note != nil:
-			out = append(out, "note")
-		case a.AddTag != "":
-			out = append(out, "add tag "+a.AddTag)
-		case a.RemoveTag != "":
-			out = append(out, "remove tag "+a.RemoveTag)
-		case a.Workflow != "":
-			out = append(out, "workflow "+a.Workflow)
-		case a.Campaign != "":
-			out = append(out, "campaign "+a.Campaign)
-		case a.Webhook != nil:
-			out = append(out, "webhook")
-		}
-	}
-	return out
 }
 
 func printRules(out io.Writer, list []listedRule) error {
@@ -147,11 +109,13 @@ func (c *rulesTestCmd) Run(ctx context.Context) error {
 			}
 		}
 		there = there || len(set) > 0
-		found, err := wouldFire(ctx, conn, t, set, ago(c.Since, now), now)
+		found, err := rehearse.Run(ctx, conn, t.Name, set, t.Zone(), ago(c.Since, now), now)
 		if err != nil {
 			return err
 		}
-		all = append(all, found...)
+		for _, f := range found {
+			all = append(all, tested{t.Name, f})
+		}
 	}
 	if !there {
 		return fmt.Errorf("%s: there is no such rule", c.Config)
@@ -169,72 +133,6 @@ func (c *rulesTestCmd) Run(ctx context.Context) error {
 	return printTested(os.Stdout, all)
 }
 
-// wouldFire reads what a tenant's rules would have fired for, oldest first.
-func wouldFire(ctx context.Context, conn *bus.Conn, t config.Tenant, set rule.Set, since, now time.Time) ([]tested, error) {
-	var out []tested
-	states := map[canonical.CanonicalID]canonical.Event{}
-	seqs := map[canonical.CanonicalID]uint64{}
-	for _, kind := range rule.Kinds() {
-		if !slices.ContainsFunc(set, func(r *rule.Rule) bool { return r.Kind == kind }) {
-			continue
-		}
-		err := conn.Scan(ctx, streams.CANONICAL, streams.EntitiesOf(kind, t.Name), since, func(m bus.Stored) error {
-			e, err := canonical.DecodeEvent(m.Data)
-			if err != nil {
-				return fmt.Errorf("decode message %d of %s: %w", m.Seq, m.Stream, err)
-			}
-			for _, f := range set.Fire(e, m.Seq, m.Time) {
-				out = append(out, tested{t.Name, f})
-			}
-			return nil
-		})
-		if err != nil || !set.Dated() {
-			if err != nil {
-				return nil, err
-			}
-			continue
-		}
-		err = conn.ScanLast(ctx, streams.CANONICAL, streams.EntitiesOf(kind, t.Name), func(m bus.Stored) error {
-			e, err := canonical.DecodeEvent(m.Data)
-			if err != nil {
-				return fmt.Errorf("decode message %d of %s: %w", m.Seq, m.Stream, err)
-			}
-			if seqs[e.ID()] < m.Seq {
-				states[e.ID()], seqs[e.ID()] = e, m.Seq
-			}
-			return nil
-		})
-		if err != nil {
-			return nil, err
-		}
-	}
-	out = append(out, wouldBeDue(t, set, states, seqs, since, now)...)
-	slices.SortStableFunc(out, func(a, b tested) int { return a.At.Compare(b.At) })
-	return out, nil
-}
-
-// wouldBeDue are the firings by a date, of the days since then, of the records
-// as they are now.
-func wouldBeDue(t config.Tenant, set rule.Set, states map[canonical.CanonicalID]canonical.Event, seqs map[canonical.CanonicalID]uint64, since, now time.Time) []tested {
-	first := now.AddDate(0, 0, -366)
-	if since.After(first) {
-		first = since
-	}
-	var out []tested
-	seen := map[string]bool{}
-	for _, id := range slices.Sorted(maps.Keys(states)) {
-		for day := first; !day.After(now); day = day.AddDate(0, 0, 1) {
-			for _, f := range set.Due(states[id], seqs[id], day.In(t.Zone())) {
-				if !seen[f.Key] && !f.At.Before(first.Truncate(24*time.Hour)) {
-					seen[f.Key] = true
-					out = append(out, tested{t.Name, f})
-				}
-			}
-		}
-	}
-	return out
-}
-
 func printTested(out io.Writer, all []tested) error {
 	if len(all) == 0 {
 		_, err := fmt.Fprintln(out, "nothing would have fired")
@@ -243,19 +141,7 @@ func printTested(out io.Writer, all []tested) error {
 	t := tabwriter.NewWriter(out, 0, 0, 2, ' ', 0)
 	_, _ = fmt.Fprintln(t, "WHEN\tTENANT\tRULE\tKIND\tID\tVERSION\tDOES") // the error comes with Flush
 	for _, f := range all {
-		_, _ = fmt.Fprintf(t, "%s\t%s\t%s\t%s\t%s\t%d\t%s\n", f.At.Local().Format(time.DateTime), f.Tenant, f.Rule, f.Kind, f.Entity, f.Version, cmp.Or(f.Stopped, wouldDo(f.Firing)))
+		_, _ = fmt.Fprintf(t, "%s\t%s\t%s\t%s\t%s\t%d\t%s\n", f.At.Local().Format(time.DateTime), f.Tenant, f.Rule, f.Kind, f.Entity, f.Version, cmp.Or(f.Stopped, f.Does()))
 	}
 	return t.Flush()
-}
-
-func wouldDo(f rule.Firing) string {
-	var out []string
-	for _, a := range f.Actions {
-		s := strings.ReplaceAll(string(a.Do), "_", " ")
-		if more := cmp.Or(a.Tag, a.ID, a.Fields["title"], a.Fields["body"]); more != "" {
-			s += fmt.Sprintf(" %q", more)
-		}
-		out = append(out, s)
-	}
-	return strings.Join(out, ", ")
 }

@@ -12,6 +12,7 @@ import (
 	"github.com/causeway-sync/causeway/internal/bus"
 	"github.com/causeway-sync/causeway/internal/bustest"
 	"github.com/causeway-sync/causeway/internal/config"
+	"github.com/causeway-sync/causeway/internal/rehearse"
 	"github.com/causeway-sync/causeway/schemas/canonical"
 	"github.com/causeway-sync/causeway/streams"
 )
@@ -58,10 +59,11 @@ func TestWouldFire(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	got, err := wouldFire(t.Context(), c, tenant, tenant.Automations(), now.Add(-48*time.Hour), now)
-	if err != nil || len(got) != 2 {
-		t.Fatalf("got %+v %v", got, err)
+	found, err := rehearse.Run(t.Context(), c, tenant.Name, tenant.Automations(), tenant.Zone(), now.Add(-48*time.Hour), now)
+	if err != nil || len(found) != 2 {
+		t.Fatalf("got %+v %v", found, err)
 	}
+	got := []tested{{tenant.Name, found[0]}, {tenant.Name, found[1]}}
 	var out strings.Builder
 	if err := printTested(&out, got); err != nil {
 		t.Fatal(err)
@@ -81,7 +83,7 @@ func TestPrintRules(t *testing.T) {
 	var list []listedRule
 	tenant := tenantOf(t, ruled)
 	for _, r := range tenant.Automations() {
-		list = append(list, listedRule{tenant.Name, r.Name, r.Kind, r.When, dateOf(r.Date), r.OnBackfill, does(r.Do)})
+		list = append(list, listedRule{tenant.Name, r.Name, r.Kind, r.When, r.Date.String(), r.OnBackfill, r.Does()})
 	}
 	var out strings.Builder
 	if err := printRules(&out, list); err != nil {

@@ -30,7 +30,7 @@ import (
 type verifyCmd struct {
 	Converged  bool             `help:"Compare both systems, record by record, through their APIs, instead of checking the streams."`
 	QuietSince time.Time        `help:"An instant since which nothing was to be written any more, in RFC 3339." placeholder:"TIME"`
-	Config     string           `help:"The stages' configuration file." required:"" type:"existingfile" placeholder:"FILE"`
+	Config     string           `help:"The stages' configuration file." default:"causeway.yaml" env:"CAUSEWAY_CONFIG" type:"existingfile" placeholder:"FILE"`
 	Tenant     canonical.Tenant `help:"Only this tenant's." placeholder:"SLUG"`
 	Share      float64          `help:"The most of both systems' call limits to take; the calls are leased like everybody's." default:"0.5"`
 	Settle     time.Duration    `help:"How long to wait before a difference is looked at once more." default:"10s"`

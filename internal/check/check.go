@@ -209,7 +209,7 @@ const claims = "KV_" + streams.IDENTITY
 func (c *checker) bounds(ctx context.Context) (err error) {
 	consumers := []streams.Consumer{streams.Transform(), streams.Tags()}
 	for _, tenant := range sortedTenants(c.Tenants) {
-		consumers = append(consumers, streams.Hydrate(tenant))
+		consumers = append(consumers, streams.Hydrate(tenant), streams.Actions(tenant))
 		for _, system := range []canonical.System{canonical.GHL, canonical.Novi} {
 			consumers = append(consumers, streams.Sink(system, tenant))
 		}
@@ -262,7 +262,7 @@ func (c *checker) beyond(m bus.Stored) error {
 	case err != nil || m.Stream != streams.CANONICAL && m.Stream != streams.EFFECTS:
 		return errEnough
 	case m.Stream == streams.EFFECTS:
-		c.dest(s.System, s.Tenant, s.Kind, canonical.CanonicalID(s.ID)).since++
+		c.dest(s.System, s.Tenant, s.Kind, canonical.CanonicalID(s.ID), s.Action).since++
 	case c.entities[canonical.CanonicalID(s.ID)] != nil && s.Kind != canonical.KindTag:
 		c.entities[canonical.CanonicalID(s.ID)].since[s.Op]++
 	}

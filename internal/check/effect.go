@@ -18,6 +18,7 @@ import (
 type destKey struct {
 	system canonical.System
 	id     canonical.CanonicalID
+	action string
 }
 
 // dest is what is kept of an entity at a destination.
@@ -26,6 +27,7 @@ type dest struct {
 	tenant canonical.Tenant
 	kind   canonical.Kind
 	id     canonical.CanonicalID
+	action string // what a rule's firing asked for; "" for the entity's record
 
 	announced int64 // when the last intent on RAW was said, in microseconds
 	writeback int64 // when the read of the last writeback on RAW began
@@ -61,11 +63,11 @@ type done struct {
 	writeback int64 // when the read of its last writeback began; 0 if it has none
 }
 
-func (c *checker) dest(system canonical.System, tenant canonical.Tenant, kind canonical.Kind, id canonical.CanonicalID) *dest {
-	key := destKey{system, id}
+func (c *checker) dest(system canonical.System, tenant canonical.Tenant, kind canonical.Kind, id canonical.CanonicalID, action string) *dest {
+	key := destKey{system, id, action}
 	d := c.dests[key]
 	if d == nil {
-		d = &dest{system: system, tenant: tenant, kind: kind, id: id}
+		d = &dest{system: system, tenant: tenant, kind: kind, id: id, action: action}
 		c.dests[key] = d
 	}
 	return d
@@ -84,7 +86,7 @@ func (c *checker) effect(m bus.Stored) error {
 		return nil
 	}
 	c.callsUntil(m.Time)
-	d := c.dest(e.System, e.Tenant, e.Kind, e.ID)
+	d := c.dest(e.System, e.Tenant, e.Kind, e.ID, e.Action)
 	d.n++
 	wrong := func(invariant Invariant, format string, args ...any) {
 		where := []Place{place(m)}
@@ -261,8 +263,12 @@ func (c *checker) outcomes() {
 		if of == nil {
 			continue // said already
 		}
-		settled := of.last.Seq <= c.floor(streams.Sink(d.system, d.tenant)) && of.last.Seq > 0
-		buried := c.buried("sink-"+string(d.system), d.tenant, d.kind, string(d.id))
+		consumer, stage, about := streams.Sink(d.system, d.tenant), "sink-"+string(d.system), string(d.id)
+		if d.action != "" {
+			consumer, stage, about = streams.Actions(d.tenant), "actions", d.action
+		}
+		settled := of.last.Seq <= c.floor(consumer) && of.last.Seq > 0
+		buried := c.buried(stage, d.tenant, d.kind, about)
 		if open := d.state == effect.Intent || d.state == effect.Ambiguous; open && !settled {
 			c.report.Open++
 		} else if open && !buried && c.record(d.tenant, d.kind, d.system, d.external).gone == 0 && of.merged == "" {

@@ -105,7 +105,7 @@ func (c *checker) raw(m bus.Stored) error {
 	switch {
 	case o.Via == observation.Intent:
 		if len(o.Wrote) > 0 || o.Creates {
-			d := c.dest(o.System, o.Tenant, o.Kind, o.Entity)
+			d := c.dest(o.System, o.Tenant, o.Kind, o.Entity, "")
 			d.announced = max(d.announced, o.ReadBegan.UnixMicro())
 		}
 	case o.Via == observation.Notice:
@@ -159,7 +159,7 @@ func (c *checker) sight(m bus.Stored, o observation.Observation) {
 		r.fetched, r.ours = max(r.fetched, modified), r.ours || !o.Absent
 	}
 	if o.Via == observation.Writeback && o.Entity != "" {
-		d := c.dest(o.System, o.Tenant, o.Kind, o.Entity)
+		d := c.dest(o.System, o.Tenant, o.Kind, o.Entity, "")
 		d.writeback = max(d.writeback, began)
 	}
 	if o.Via == observation.Fetch {

@@ -1,6 +1,7 @@
 package e2e_test
 
 import (
+	"fmt"
 	"io"
 	"net/http"
 	"net/http/httptest"
@@ -17,6 +18,7 @@ import (
 	"github.com/causeway-sync/causeway/internal/bustest"
 	"github.com/causeway-sync/causeway/internal/dev"
 	"github.com/causeway-sync/causeway/internal/novisim"
+	"github.com/causeway-sync/causeway/schemas/canonical"
 	"github.com/causeway-sync/causeway/streams"
 )
 
@@ -56,7 +58,7 @@ func TestAutomations(t *testing.T) {
 		t.Fatal(err)
 	}
 	member := func(first string) string {
-		id, err := w.Novi.Edit(novisim.Edit{Fields: map[string]any{"Name": first + " Imhof", "FirstName": first, "LastName": "Imhof", "Email": strings.ToLower(first) + "@example.org", "MemberStatus": "current"}})
+		id, err := w.Novi.Edit(novisim.Edit{Fields: map[string]any{"Name": first + " Imhof", "FirstName": first, "LastName": "Imhof", "Email": strings.ToLower(first) + "@example.org", "Mobile": fmt.Sprintf("(202) 555-01%02d", 40+len(first)), "MemberStatus": "current"}})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -114,5 +116,15 @@ func TestAutomations(t *testing.T) {
 	}
 	if code, out, errs := program(t, nil, "causeway", "rules", "list", "--config", w.ConfigPath, "--json"); code != 0 || !strings.Contains(out, `"rule":"welcome"`) {
 		t.Errorf("rules list: %d %q %q", code, out, errs)
+	}
+	for _, m := range bustest.All(t, c, streams.CANONICAL) {
+		if strings.Contains(string(m.Data), `"otto@example.org"`) {
+			s, err := streams.Parse(m.Subject)
+			if err != nil {
+				t.Fatal(err)
+			}
+			documented(t, w, canonical.CanonicalID(s.ID), "otto@example.org")
+			break
+		}
 	}
 }

@@ -86,6 +86,20 @@ type Firing struct {
 	Stopped string `json:"stopped,omitempty"`
 }
 
+// Does says what the firing asks for, in a few words, with the texts as they
+// came out: personal data.
+func (f Firing) Does() string {
+	var out []string
+	for _, a := range f.Actions {
+		s := strings.ReplaceAll(string(a.Do), "_", " ")
+		if more := cmp.Or(a.Tag, a.ID, a.Fields["title"], a.Fields["body"]); more != "" {
+			s += fmt.Sprintf(" %q", more)
+		}
+		out = append(out, s)
+	}
+	return strings.Join(out, ", ")
+}
+
 // Get returns the rule of a name.
 func (s Set) Get(name string) (*Rule, bool) {
 	i := slices.IndexFunc(s, func(r *Rule) bool { return r.Name == name })

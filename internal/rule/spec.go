@@ -44,6 +44,43 @@ type DateSpec struct {
 	DaysAfter  int `yaml:"days_after"`
 }
 
+// String says which day it is, for people; "" for none.
+func (d *DateSpec) String() string {
+	switch {
+	case d == nil:
+		return ""
+	case d.DaysBefore > 0:
+		return fmt.Sprintf("%d days before %s", d.DaysBefore, d.Field)
+	case d.DaysAfter > 0:
+		return fmt.Sprintf("%d days after %s", d.DaysAfter, d.Field)
+	}
+	return "on " + d.Field
+}
+
+// Does says what the rule does, in a few words each.
+func (d Definition) Does() []string {
+	var out []string
+	for _, a := range d.Do {
+		switch {
+		case a.Task != nil:
+			out = append(out, "task")
+		case a.Note != nil:
+			out = append(out, "note")
+		case a.AddTag != "":
+			out = append(out, "add tag "+a.AddTag)
+		case a.RemoveTag != "":
+			out = append(out, "remove tag "+a.RemoveTag)
+		case a.Workflow != "":
+			out = append(out, "workflow "+a.Workflow)
+		case a.Campaign != "":
+			out = append(out, "campaign "+a.Campaign)
+		case a.Webhook != nil:
+			out = append(out, "webhook")
+		}
+	}
+	return out
+}
+
 // ActionSpec is one thing to do; exactly one key is set. In texts, {…} holds a
 // CEL expression over before and after that gives a text, and {{ is a brace.
 type ActionSpec struct {

@@ -7,6 +7,7 @@ import (
 	"strings"
 	"sync/atomic"
 	"testing"
+	"time"
 
 	"github.com/goccy/go-json"
 	"github.com/google/go-cmp/cmp"
@@ -38,8 +39,12 @@ func (f *flaky) Publish(ctx context.Context, m bus.Message) (bus.Ack, error) {
 }
 
 func runOn(t *testing.T, b bus.Bus, rules *mapping.Policy) (stop func()) {
+	return doubting(t, b, rules, 2*time.Second)
+}
+
+func doubting(t *testing.T, b bus.Bus, rules *mapping.Policy, doubt time.Duration) (stop func()) {
 	return bustest.Go(t, func(ctx context.Context) error {
-		return transform.Run(ctx, transform.Config{Bus: b, Logger: zerolog.Nop(), Tenants: map[canonical.Tenant]transform.Policy{guild: {Lens: mapping.Association("US"), Rules: rules}}})
+		return transform.Run(ctx, transform.Config{Bus: b, Logger: zerolog.Nop(), Doubt: doubt, Tenants: map[canonical.Tenant]transform.Policy{guild: {Lens: mapping.Association("US"), Rules: rules}}})
 	})
 }
 
@@ -264,6 +269,39 @@ func TestAnAddressMoves(t *testing.T) {
 	}
 	if dead := bustest.All(t, h.Conn, streams.DEAD); len(dead) > 0 {
 		t.Errorf("a dead letter: %s", dead[0].Data)
+	}
+}
+
+// TestADoubtPasses: somebody is seen with an address before it is seen that
+// the other one, whose notice was lost, has given it up. Nobody is asked, unless
+// that isn't seen in time.
+func TestADoubtPasses(t *testing.T) {
+	for name, tt := range map[string]struct {
+		doubt  time.Duration
+		passes bool
+		dead   int
+	}{
+		"in time": {8 * time.Second, true, 0},
+		"never":   {80 * time.Millisecond, false, 1},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			h := &house{t: t, Conn: bustest.Start(t)}
+			doubting(t, h.Conn, nil, tt.doubt)
+			h.person("g1", person{"office@example.org", "Ada", ""})
+			h.person("g2", person{"bruno@example.org", "Bruno", ""})
+			h.settled()
+			h.person("g2", person{"office@example.org", "Bruno", ""})
+			bustest.Until(t, func() bool { return contacts(t, h.Conn)[contactID("g2")].Contact.Email == "office@example.org" })
+			if tt.passes {
+				h.person("g1", person{"ada@example.org", "Ada", ""})
+			}
+			h.settled()
+			all, dead := contacts(t, h.Conn), bustest.All(t, h.Conn, streams.DEAD)
+			if len(dead) != tt.dead || all[contactID("g1")].MergedInto != "" || all[contactID("g2")].Contact.Email != "office@example.org" || all[contactID("g2")].Version != 2 {
+				t.Errorf("dead letters %v, %+v", dead, all)
+			}
+		})
 	}
 }
 

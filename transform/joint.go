@@ -46,8 +46,7 @@ const (
 	// joins is how often a merge that loses a race is decided again at once.
 	joins = 8
 	// doubts is how often a record that looks like somebody else's is looked
-	// at again before it becomes a dead letter: the sight that shows that the
-	// other one has moved on may be on its way.
+	// at before it becomes a dead letter; see [Config.Doubt].
 	doubts = 8
 )
 
@@ -85,28 +84,31 @@ func (s *shard) join(ctx context.Context, j job, mine, other *entity) error {
 				return err
 			}
 		}
-		steps, err := s.decide(ctx, j, mine, other)
+		steps, again, err := s.decide(ctx, j, mine, other)
 		if err != nil {
 			return err
 		}
-		if err = s.publish(ctx, j, steps, mine, other); !errors.Is(err, bus.ErrWrongSequence) {
+		if err = s.publish(ctx, j, steps, mine, other); err == nil {
+			return again
+		} else if !errors.Is(err, bus.ErrWrongSequence) {
 			return err
 		}
 	}
 	return bus.Later(fmt.Errorf("entities %s and %s are being changed", mine.id, other.id), 100*time.Millisecond)
 }
 
-// decide returns what is to be published, in that order.
-func (s *shard) decide(ctx context.Context, j job, mine, other *entity) ([]merge.Step, error) {
+// decide returns what is to be published, in that order, and whether j is to be
+// looked at again after that, or nil.
+func (s *shard) decide(ctx context.Context, j job, mine, other *entity) (steps []merge.Step, again, err error) {
 	if j.seen.Via == observation.Unmerge {
 		if into := other.state.MergedInto; into != "" {
-			return nil, yours(envelope.Data, fmt.Errorf("unmerge entity %s: entity %s was merged into %s since, and has to be taken out before", mine.id, other.id, into))
+			return nil, nil, yours(envelope.Data, fmt.Errorf("unmerge entity %s: entity %s was merged into %s since, and has to be taken out before", mine.id, other.id, into))
 		}
 		steps, why := merge.Unmerge(other.state, mine.state, j.seen, j.policy.merge())
 		if why != "" {
-			return nil, yours(envelope.Data, fmt.Errorf("unmerge entity %s: %s", mine.id, why))
+			return nil, nil, yours(envelope.Data, fmt.Errorf("unmerge entity %s: %s", mine.id, why))
 		}
-		return steps, nil
+		return steps, nil, nil
 	}
 	for _, e := range []*entity{mine, other} {
 		of := j
@@ -114,52 +116,79 @@ func (s *shard) decide(ctx context.Context, j job, mine, other *entity) ([]merge
 			of.by = ""
 		}
 		if err := s.followed(of, e); err != nil {
-			return nil, err
+			return nil, nil, err
 		}
 	}
 	if forgotten, err := s.forgotten(ctx, j, mine); err != nil || forgotten {
-		return nil, err
+		return nil, nil, err
 	}
 	switch {
 	case j.seen.Absent && mine.state.Version == 0:
-		return nil, nil
+		return nil, nil, nil
 	case other.state.Version == 0 && j.delivery.Count < doubts:
 		// Another instance works on what made it claim the key.
-		return nil, bus.Later(fmt.Errorf("entity %s is on its way", other.id), 250*time.Millisecond)
+		return nil, nil, bus.Later(fmt.Errorf("entity %s is on its way", other.id), 250*time.Millisecond)
 	}
-	var err error
 	if j.seen.Before, err = Before(ctx, s.cfg.Bus, j.tenant, mine.state, j.seen, j.policy.Lens); err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 	if on := other.state.ContactID(); on != "" {
 		contact, err := s.contact(ctx, j.tenant, on)
 		if err != nil {
-			return nil, err
+			return nil, nil, err
 		}
 		j.seen.OtherContact = contact.ID()
 	}
 	steps, likeness := merge.Join(mine.state, other.state, j.seen, j.policy.merge())
 	doubt := fmt.Errorf("%s record %s shows an identity key of entity %s: %w", j.seen.System, j.seen.External, other.id, identity.ErrAmbiguous)
 	switch {
-	case likeness == merge.Same:
-		doubt = j.doubt
-	case other.id == j.with.wroteFor:
-		return nil, yours(envelope.Data, fmt.Errorf("%s record %s was written for entity %s and is linked to %s: %w", j.seen.System, j.seen.External, other.id, mine.id, identity.ErrAmbiguous))
-	case likeness == merge.Doubtful && mine.state.Version == 0 && j.delivery.Count < doubts:
-		return nil, bus.Later(doubt, 250*time.Millisecond)
-	case likeness == merge.Doubtful && mine.state.Version == 0:
-		return nil, yours(envelope.Data, doubt)
+	case likeness != merge.Same && other.id == j.with.wroteFor:
+		return nil, nil, yours(envelope.Data, fmt.Errorf("%s record %s was written for entity %s and is linked to %s: %w", j.seen.System, j.seen.External, other.id, mine.id, identity.ErrAmbiguous))
 	case likeness != merge.Doubtful:
 		doubt = j.doubt
+	case j.delivery.Count < doubts && mine.state.Version == 0:
+		return nil, nil, bus.Later(doubt, s.cfg.Doubt/doubts)
+	case mine.state.Version == 0:
+		return nil, nil, yours(envelope.Data, doubt)
+	case j.delivery.Count < doubts:
+		if raises(j, mine.state, steps) {
+			again = bus.Later(doubt, s.cfg.Doubt/doubts)
+		}
+		doubt = nil
+	case raises(j, mine.state, steps):
+		if err := s.bury(ctx, j, doubt.Error()); err != nil {
+			return nil, nil, err
+		}
+		doubt = nil
 	}
 	for _, step := range steps {
 		if step.State.ID() == mine.id {
 			if err := s.letters(ctx, j, step.State, step.Outcome, doubt); err != nil {
-				return nil, err
+				return nil, nil, err
 			}
 		}
 	}
-	return steps, nil
+	return steps, again, nil
+}
+
+// raises reports whether what j saw raises a doubt about who somebody is, and
+// not what was seen before: it has given, now or when it was looked at before,
+// a name or an identity key.
+func raises(j job, mine canonical.Event, steps []merge.Step) bool {
+	if len(steps) == 0 && j.delivery.Count == 1 {
+		return false
+	}
+	for _, step := range steps {
+		if step.State.ID() == mine.ID() {
+			mine = step.State
+		}
+	}
+	return slices.ContainsFunc(known(j), func(f string) bool { return mine.Sync.Stamps[f].Seq == j.seen.At.Seq })
+}
+
+// known are the fields by which the tenant knows a person.
+func known(j job) []string {
+	return append([]string{"first_name", "last_name"}, j.policy.Rules.Keys()...)
 }
 
 // publish publishes the steps one after the other. What has been published when

@@ -312,8 +312,7 @@ func (s *shard) letters(ctx context.Context, j job, next canonical.Event, out me
 			return err
 		}
 	}
-	keys := append([]string{"first_name", "last_name"}, j.policy.Rules.Keys()...)
-	if doubt == nil || !slices.ContainsFunc(next.Changes, func(c canonical.Change) bool { return c.From != c.To && slices.Contains(keys, c.Field) }) {
+	if doubt == nil || !slices.ContainsFunc(next.Changes, func(c canonical.Change) bool { return c.From != c.To && slices.Contains(known(j), c.Field) }) {
 		return nil // said when the keys met
 	}
 	return s.bury(ctx, j, doubt.Error())

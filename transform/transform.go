@@ -52,6 +52,10 @@ type Config struct {
 	// Cache is how many entities each shard remembers; 0 means 4,096. What is
 	// remembered is validated by every publish.
 	Cache int
+	// Doubt is how long a record that looks like somebody else's is looked at
+	// again before a person is asked, since the sight that shows that the other
+	// one has moved on may be on its way; 0 means 30 s.
+	Doubt time.Duration
 	// Clock is for the days that rules wait for and for looking for gaps in RAW,
 	// which is not done without one; nothing else asks for the time.
 	Clock clock.Clock
@@ -87,6 +91,9 @@ func Run(ctx context.Context, cfg Config) error {
 	}
 	if cfg.Cache == 0 {
 		cfg.Cache = 4096
+	}
+	if cfg.Doubt == 0 {
+		cfg.Doubt = 30 * time.Second
 	}
 	for tenant, p := range cfg.Tenants {
 		if err := p.Lens.Check(); err != nil {

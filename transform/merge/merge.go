@@ -487,6 +487,9 @@ func (m *merger) valueOf(f, shown string) string {
 func (m *merger) allowed(f string, authority mapping.Authority, value string) bool {
 	b, bound := m.policy.Lens.BindingOf(m.next.Kind(), f)
 	other := b.Side(m.seen.System.Other()).Path
+	if m.next.Kind() == canonical.KindAppointment && f == "summary" {
+		return false // it follows from what GHL has fields for
+	}
 	switch authority {
 	case mapping.ByGHL:
 		return m.seen.System == canonical.GHL || !bound || other == ""

@@ -43,6 +43,8 @@ type world struct {
 	t      tester
 	policy merge.Policy
 	fields []string // what the systems have
+	// only says what each has, where that isn't the same.
+	only map[canonical.System][]string
 	tags   []string
 	// spell is how a system stores what it is told.
 	spell func(s canonical.System, field, value string) string
@@ -86,6 +88,13 @@ func (w *world) fork() *world {
 	f.linked, f.contactGone = maps.Clone(w.linked), maps.Clone(w.contactGone)
 	f.flight, f.versions, f.past = slices.Clone(w.flight), slices.Clip(w.versions), slices.Clip(w.past)
 	return &f
+}
+
+func (w *world) fieldsOf(s canonical.System) []string {
+	if only, differs := w.only[s]; differs {
+		return only
+	}
+	return w.fields
 }
 
 func (w *world) has(s canonical.System, tag string) bool {
@@ -140,7 +149,7 @@ func (w *world) look(s canonical.System, via observation.Via) merge.Seen {
 	} else {
 		shown.Parent = "p-" + external(s)
 	}
-	for _, f := range w.fields {
+	for _, f := range w.fieldsOf(s) {
 		shown.Fields[f] = r.fields[f] // covered, though it be empty
 	}
 	return merge.Seen{System: s, External: external(s), Via: via, Shown: shown, At: canonical.Read{Modified: r.modified, AsOf: w.now}}
@@ -293,7 +302,7 @@ func (w *world) same() (string, bool) {
 		if !r.there() {
 			continue
 		}
-		for _, f := range w.fields {
+		for _, f := range w.fieldsOf(s) {
 			if !w.policy.Lens.Same(w.state.Kind(), f, r.fields[f], w.state.Field(f)) {
 				return f, false
 			}

@@ -547,7 +547,7 @@ func TestUrgentOvertakes(t *testing.T) {
 	var held atomic.Int32
 	bustest.Go(t, func(ctx context.Context) error {
 		return bus.Coalesce(ctx, c, clock.System{}, bus.Subscription{Stream: spec.Stream, Durable: spec.Durable, Stage: "transform",
-			Class: func(bus.Stored) string { held.Add(1); return "" }, // asked of each key that waits
+			Class:   func(bus.Stored) string { held.Add(1); return "" }, // asked of each key that waits
 			Filters: []string{"raw.>"}, Urgent: func(m bus.Stored) bool {
 				listens.Store(true)
 				marked.Store(strings.HasSuffix(m.Subject, ".poll"))

@@ -45,7 +45,7 @@ type world struct {
 	fields []string // what the systems have
 	// only says what each has, where that isn't the same.
 	only map[canonical.System][]string
-	tags   []string
+	tags []string
 	// spell is how a system stores what it is told.
 	spell func(s canonical.System, field, value string) string
 

@@ -70,6 +70,10 @@ SHOTS ?=
 console: ## every page of the console in Chromium, light and dark, checked with axe-core (SHOTS=DIR keeps screenshots)
 	go test -count=1 -v -timeout 20m -run '^(TestInBrowser|TestMany)$$' ./internal/console -axe -screenshots "$(abspath $(SHOTS))"
 
+.PHONY: shots
+shots: ## take the screenshots of docs/console.md anew
+	go test -count=1 -timeout 20m -run '^TestInBrowser$$' ./internal/console -documented "$(abspath docs/screenshots)"
+
 .PHONY: chaos verify-clean
 chaos: ## kill, freeze, cut off and slow the programs, the broker and both systems; then the judge and the checker (SEED=N DURATION=2m)
 	go test -count=1 -tags campaign -timeout 0 -v -run '^TestChaos$$' ./internal/e2e -chaos-seed $(SEED) -chaos-for $(DURATION)

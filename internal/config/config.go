@@ -537,6 +537,13 @@ func (t *Tenant) complete(app bool) error {
 	return t.automations()
 }
 
+// WithRules returns the tenant with other automations, or what is wrong with
+// them.
+func (t Tenant) WithRules(rules []rule.Definition) (Tenant, error) {
+	t.Rules = rules
+	return t, t.automations()
+}
+
 // automations builds the rules.
 func (t *Tenant) automations() (err error) {
 	if t.rules, err = rule.Compile(t.Rules, t.lens); err != nil {

@@ -172,13 +172,15 @@ func (c *Console) signedIn(h http.Handler) http.Handler {
 				http.Error(w, "The console is served to this machine only, as localhost.", http.StatusForbidden)
 				return
 			}
-		} else if !openPath(r.URL.Path) {
-			id, err := r.Cookie(cookie)
+		} else {
 			known := false
-			if err == nil {
-				p, known = c.sessions.of(id.Value, c.clock.Now())
+			p = Person{}
+			if id, err := r.Cookie(cookie); err == nil {
+				if who, ok := c.sessions.of(id.Value, c.clock.Now()); ok {
+					p, known = who, true
+				}
 			}
-			if !known {
+			if !known && !openPath(r.URL.Path) {
 				if r.Method == http.MethodGet && r.URL.Path != "/events" {
 					http.Redirect(w, r, "/login?to="+url.QueryEscape(r.URL.RequestURI()), http.StatusSeeOther)
 				} else {

@@ -1,12 +1,20 @@
 package console_test
 
 import (
+	"bytes"
+	"cmp"
 	"context"
 	"flag"
 	"fmt"
+	"image"
+	"image/color"
+	"image/draw"
+	"image/png"
+	"maps"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -25,6 +33,7 @@ import (
 
 var (
 	screenshots = flag.String("screenshots", "", "keep the browser tests' screenshots in this directory")
+	documented  = flag.String("documented", "", "write the four scenes that docs/console.md shows into this directory")
 	withAxe     = flag.Bool("axe", false, "check every page with axe-core, which npm fetches, in light and dark; it takes minutes")
 )
 
@@ -96,9 +105,40 @@ func (p page) reads(text string) {
 
 func (p page) shoot(name string) {
 	p.t.Helper()
-	var png []byte
-	p.do(chromedp.CaptureScreenshot(&png))
-	if err := os.WriteFile(filepath.Join(p.dir, name+".png"), png, 0o644); err != nil {
+	var shot []byte
+	p.do(chromedp.CaptureScreenshot(&shot))
+	if err := os.WriteFile(filepath.Join(p.dir, name+".png"), shot, 0o644); err != nil {
+		p.t.Fatal(err)
+	}
+}
+
+// scene keeps what docs/console.md shows: with few colours, so that it is small.
+func (p page) scene(name string) {
+	p.t.Helper()
+	if *documented == "" {
+		return
+	}
+	var shot []byte
+	p.do(chromedp.CaptureScreenshot(&shot), emulation.SetFocusEmulationEnabled(true)) // keys go nowhere else after it
+	full, err := png.Decode(bytes.NewReader(shot))
+	if err != nil {
+		p.t.Fatal(err)
+	}
+	seen := map[color.Color]int{}
+	b := full.Bounds()
+	for y := b.Min.Y; y < b.Max.Y; y++ {
+		for x := b.Min.X; x < b.Max.X; x++ {
+			seen[full.At(x, y)]++
+		}
+	}
+	colours := slices.SortedFunc(maps.Keys(seen), func(a, b color.Color) int { return cmp.Compare(seen[b], seen[a]) })
+	small := image.NewPaletted(b, colours[:min(len(colours), 64)])
+	draw.Draw(small, b, full, b.Min, draw.Src)
+	var out bytes.Buffer
+	if err := (&png.Encoder{CompressionLevel: png.BestCompression}).Encode(&out, small); err != nil {
+		p.t.Fatal(err)
+	}
+	if err := os.WriteFile(filepath.Join(*documented, name+".png"), out.Bytes(), 0o644); err != nil {
 		p.t.Fatal(err)
 	}
 }
@@ -182,14 +222,14 @@ func TestInBrowser(t *testing.T) {
 	for _, scheme := range schemes {
 		p.screen(1280, scheme)
 		for name, path := range map[string]string{"overview": "/", "tenant": "/t/guild", "contacts": "/t/guild/contacts", "contact": contact, "field": contact + "?field=phone#timeline", "dead": "/dead", "letter": "/dead/" + letter,
-			"holds": "/holds", "hold": "/holds/guild", "conflicts": "/conflicts", "reads": "/reads", "audit": "/audit", "mapping": "/t/guild/mapping", "problem": "/t/nobody"} {
+			"holds": "/holds", "hold": "/holds/guild", "conflicts": "/conflicts", "reads": "/reads", "audit": "/audit", "mapping": "/t/guild/mapping", "rules": "/t/guild/rules", "rule": "/t/guild/rules/edit?recipe=welcome", "problem": "/t/nobody"} {
 			p.open(path)
 			p.shoot(name + "-" + scheme)
 			p.accessible(source, name+", "+scheme)
 		}
 	}
 	p.screen(390, "light")
-	for name, path := range map[string]string{"overview": "/", "contact": contact, "dead": "/dead", "mapping": "/t/guild/mapping"} {
+	for name, path := range map[string]string{"overview": "/", "contact": contact, "dead": "/dead", "mapping": "/t/guild/mapping", "rules": "/t/guild/rules", "rule": "/t/guild/rules/edit?recipe=welcome"} {
 		p.open(path)
 		p.shoot(name + "-phone")
 		var wide bool
@@ -202,9 +242,12 @@ func TestInBrowser(t *testing.T) {
 	// Why has this contact this phone number? Three clicks.
 	p.screen(1280, "light")
 	p.open("/")
-	p.do(chromedp.Click(`a[href="/t/guild/contacts"]`), chromedp.WaitVisible(".people"), chromedp.Click(`a[href="`+contact+`"]`), chromedp.WaitVisible(".fields"), chromedp.Click(`tr[id="f-phone"] td:last-child a`))
+	p.do(chromedp.Click(`a[href="/t/guild/contacts"]`), chromedp.WaitVisible(".people"), chromedp.Click(`a[href="`+contact+`"]`), chromedp.WaitVisible(".fields"))
+	p.scene("contact")
+	p.do(chromedp.Click(`tr[id="f-phone"] td:last-child a`))
 	p.reads("What happened to Phone")
 	p.reads("somebody in GHL")
+	p.scene("phone")
 
 	// What is changed elsewhere shows without a reload, and what has the focus
 	// keeps it.
@@ -222,10 +265,10 @@ func TestInBrowser(t *testing.T) {
 	}
 	// The keyboard gets to the search.
 	p.open("/t/guild")
-	p.do(chromedp.KeyEvent("/"), chromedp.Evaluate(`document.activeElement.name`, &focus))
-	if focus != "q" {
-		t.Errorf("after / the focus is on %q", focus)
-	}
+	p.do(chromedp.KeyEvent("/"))
+	bustest.Until(t, func() bool { // a page that is shown anew gives it back
+		return chromedp.Run(p.ctx, chromedp.Evaluate(`document.activeElement?.name || ""`, &focus)) == nil && focus == "q"
+	})
 	// The protocol types the slash all the same.
 	p.do(chromedp.Evaluate(`document.activeElement.value = ""`, nil), chromedp.KeyEvent("adel\r"), chromedp.WaitVisible("input[name=gone]"))
 	p.reads("Adelheid")
@@ -234,9 +277,11 @@ func TestInBrowser(t *testing.T) {
 	p.open("/dead")
 	p.do(chromedp.Click(`a[href="/dead/` + letter + `"]`))
 	p.reads("Mobile is not valid")
+	p.scene("letter")
 	p.do(chromedp.Click(`form[action="/dead/redrive"] button`))
 	p.reads("Tried again")
 	p.shoot("redriven")
+	p.scene("redriven")
 	p.do(chromedp.Click(`form[action="/dead/drop"] button`))
 	p.reads("Dropped: nothing is to be done")
 	p.open("/holds/guild")
@@ -252,10 +297,14 @@ func TestInBrowser(t *testing.T) {
 	p.open("/t/guild/mapping")
 	p.do(chromedp.SetValue(`select[aria-label="Email: who wins"]`, "novi"), chromedp.Click(`p.sticky button:not(.main)`))
 	p.reads("Changed: email")
+	p.do(chromedp.ScrollIntoView(`#laws`))
+	p.scene("mapping")
 	p.shoot("mapping-tried")
 	p.accessible(source, "a mapping that was tried")
 	p.do(chromedp.Click(`p.sticky button.main`))
 	p.reads("Saved in causeway.yaml: email")
+	p.do(chromedp.Evaluate("scrollTo(0, 0), 1", nil))
+	p.scene("mapping-saved")
 	text, err := os.ReadFile(path)
 	if err != nil {
 		t.Fatal(err)
@@ -263,8 +312,20 @@ func TestInBrowser(t *testing.T) {
 	if !strings.Contains(string(text), "email: {ghl: email, novi: Email, convert: email, authority: novi}") {
 		t.Errorf("the file says\n%s", text)
 	}
+
+	// An automation is tried on what was seen, and saved.
+	p.open("/t/guild/rules")
+	p.do(chromedp.Click(`a[href="/t/guild/rules/edit?recipe=welcome"]`), chromedp.WaitVisible("textarea"),
+		chromedp.SetValue("textarea", "# Whoever is new hears from us.\nname: welcome\nwhen: \"after.first_name != ''\"\ndo:\n  - note: {body: \"Say hello to {after.first_name}\"}\n"), chromedp.Click(`p.sticky button:not(.main)`))
+	p.reads("It would have fired")
+	p.reads("Say hello to Ada")
+	p.scene("rule")
+	p.accessible(source, "a rule that was tried")
+	p.do(chromedp.Click(`p.sticky button.main`))
+	p.reads("Saved in causeway.yaml: welcome")
 	p.open("/audit")
 	p.reads("save-mapping")
+	p.reads("save-rule")
 }
 
 func contactPath(id canonical.CanonicalID) string { return "/t/guild/contacts/" + string(id) }

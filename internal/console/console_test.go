@@ -65,6 +65,11 @@ func (s site) publish(subject string, v any) uint64 {
 	if err != nil {
 		s.t.Fatal(err)
 	}
+	return s.put(subject, data)
+}
+
+func (s site) put(subject string, data []byte) uint64 {
+	s.t.Helper()
 	ack, err := s.conn.Publish(context.Background(), bus.Message{Subject: subject, Data: data})
 	if err != nil {
 		s.t.Fatal(err)

@@ -568,7 +568,7 @@ func (c *Console) save(ctx context.Context, r *http.Request, a *envelope.Audit) 
 	if err != nil {
 		return "", problem{http.StatusConflict, a.About + ": " + err.Error() + ". Nothing was saved."}
 	}
-	if err := s.means([]byte(text), want); err != nil {
+	if err := s.means([]byte(text), func(t *config.Tenant) { t.Mapping = want }); err != nil {
 		return "", problem{http.StatusConflict, a.About + " can't be changed without changing more than was asked for: " + err.Error() + ". Nothing was saved."}
 	}
 	if err := replace(s.path, []byte(text)); err != nil {
@@ -577,31 +577,30 @@ func (c *Console) save(ctx context.Context, r *http.Request, a *envelope.Audit) 
 	return "Saved in " + a.About + ": " + strings.Join(slices.SortedFunc(maps.Keys(fields), byField), ", ") + ". The stages take it within seconds.", nil
 }
 
-// means reports whether text says what the file said, with want as the
-// tenant's mapping and no other difference.
-func (s settings) means(text []byte, want mapping.Spec) error {
-	compare := func(before, after any, take func(mapping.Spec)) error {
+// means reports whether text says what the file said, with the tenant changed so
+// and no other difference.
+func (s settings) means(text []byte, change func(*config.Tenant)) error {
+	compare := func(before, after any, change func()) error {
 		if err := yaml.Unmarshal(s.text, before); err != nil {
 			return err
 		}
 		if err := yaml.UnmarshalWithOptions(text, after, yaml.Strict()); err != nil {
 			return err
 		}
-		take(want)
-		if !reflect.DeepEqual(before, after) {
+		if change(); !reflect.DeepEqual(before, after) {
 			return errors.New("the text would say something else")
 		}
 		return nil
 	}
 	if s.inDir {
 		var before, after config.Tenant
-		return compare(&before, &after, func(m mapping.Spec) { before.Mapping = m })
+		return compare(&before, &after, func() { change(&before) })
 	}
 	var before, after config.File
-	return compare(&before, &after, func(m mapping.Spec) {
+	return compare(&before, &after, func() {
 		for i := range before.Tenants {
 			if before.Tenants[i].Name == s.tenant.Name {
-				before.Tenants[i].Mapping = m
+				change(&before.Tenants[i])
 			}
 		}
 	})

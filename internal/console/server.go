@@ -66,7 +66,7 @@ var functions = template.FuncMap{
 	"field":   fieldName,
 	"user":    userOf,
 	"link":    contactPath,
-	"dur":     func(d time.Duration) string { return d.Round(time.Second).String() },
+	"dur":     span,
 	"since":   time.Since,
 	"query":   url.QueryEscape,
 	"join":    strings.Join,
@@ -160,6 +160,25 @@ func ago(t time.Time) string {
 		return fmt.Sprintf("%d h ago", int(d.Hours()))
 	}
 	return fmt.Sprintf("%d d ago", int(d.Hours()/24))
+}
+
+// span is a duration as people write it: "10 s", "1 min", "1 h 5 min".
+func span(d time.Duration) string {
+	d = d.Round(time.Second)
+	var out []string
+	for _, u := range []struct {
+		of   time.Duration
+		name string
+	}{{24 * time.Hour, "d"}, {time.Hour, "h"}, {time.Minute, "min"}, {time.Second, "s"}} {
+		if n := d / u.of; n > 0 && len(out) < 2 {
+			out = append(out, fmt.Sprintf("%d %s", n, u.name))
+			d -= n * u.of
+		}
+	}
+	if out == nil {
+		return "0 s"
+	}
+	return strings.Join(out, " ")
 }
 
 func systemName(s canonical.System) string {
@@ -269,6 +288,10 @@ func (c *Console) Handler() http.Handler {
 	get("/t/{tenant}/mapping", c.mapping)
 	mux.HandleFunc("POST /t/{tenant}/mapping/try", func(w http.ResponseWriter, r *http.Request) { c.answer(w, r, c.try) })
 	post("/t/{tenant}/mapping", "save-mapping", c.save)
+	get("/t/{tenant}/rules", c.rules)
+	get("/t/{tenant}/rules/edit", c.edit)
+	mux.HandleFunc("POST /t/{tenant}/rules/try", func(w http.ResponseWriter, r *http.Request) { c.answer(w, r, c.rehearsed) })
+	post("/t/{tenant}/rules", "save-rule", c.saveRule)
 	get("/login", c.login)
 	for pattern, h := range map[string]func(http.ResponseWriter, *http.Request) error{"POST /login": c.enter, "POST /logout": c.leave} {
 		mux.HandleFunc(pattern, func(w http.ResponseWriter, r *http.Request) { c.answer(w, r, h) })

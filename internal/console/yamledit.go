@@ -40,26 +40,11 @@ func withField(text string, path []string, name, value string, spec *mapping.Fie
 	if spec != nil {
 		value = flow(spec)
 	}
-	file, err := parser.ParseBytes([]byte(text), 0)
+	node, depth, err := descend(text, path)
 	if err != nil {
-		return "", fmt.Errorf("it can't be read: %w", err)
+		return "", err
 	}
 	lines := strings.Split(text, "\n")
-	if len(file.Docs) == 0 || file.Docs[0].Body == nil {
-		return "", errors.New("there is nothing in it")
-	}
-	node := file.Docs[0].Body
-	depth := 0 // parts of path that are there
-	for ; depth < len(path); depth++ {
-		next, err := child(node, path[depth])
-		if err != nil {
-			return "", err
-		}
-		if next == nil {
-			break
-		}
-		node = next
-	}
 	list, err := entries(node)
 	if err != nil {
 		return "", err
@@ -79,19 +64,199 @@ func withField(text string, path []string, name, value string, spec *mapping.Fie
 			return strings.Join(slices.Concat(lines[:from], replaced, lines[to:]), "\n"), nil
 		}
 	}
-	// Behind the last entry, with the parents that are not there.
-	at := 0
+	return appended(lines, list, path[depth:], func(indent int) []string {
+		return []string{strings.Repeat(" ", indent) + key(name) + ": " + value}
+	}), nil
+}
+
+// appended adds lines behind the last entry of a mapping, below keys that are not
+// there.
+func appended(lines []string, list []*ast.MappingValueNode, keys []string, what func(indent int) []string) string {
+	at, indent := 0, list[0].Key.GetToken().Position.Column-1
 	for _, e := range list {
 		_, to := extent(lines, e)
 		at = max(at, to)
 	}
 	var added []string
-	for _, part := range path[depth:] {
-		added = append(added, strings.Repeat(" ", indent)+part+":")
+	for _, k := range keys {
+		added = append(added, strings.Repeat(" ", indent)+k+":")
 		indent += 2
 	}
-	added = append(added, strings.Repeat(" ", indent)+key(name)+": "+value)
-	return strings.Join(slices.Concat(lines[:at], added, lines[at:]), "\n"), nil
+	return strings.Join(slices.Concat(lines[:at], added, what(indent), lines[at:]), "\n")
+}
+
+// descend follows path as far as it is there: depth parts of it.
+func descend(text string, path []string) (node ast.Node, depth int, err error) {
+	file, err := parser.ParseBytes([]byte(text), 0)
+	if err != nil {
+		return nil, 0, fmt.Errorf("it can't be read: %w", err)
+	}
+	if len(file.Docs) == 0 || file.Docs[0].Body == nil {
+		return nil, 0, errors.New("there is nothing in it")
+	}
+	node = file.Docs[0].Body
+	for ; depth < len(path); depth++ {
+		next, err := child(node, path[depth])
+		if err != nil {
+			return nil, 0, err
+		}
+		if next == nil {
+			break
+		}
+		node = next
+	}
+	return node, depth, nil
+}
+
+// item is a rule's place in a file: the lines from its dash on, and the columns
+// of the dash and of its keys.
+type item struct {
+	name         string
+	from, to     int
+	dash, indent int
+}
+
+// items returns those of a list of mappings, each of which begins on a line of
+// its own.
+func items(lines []string, node ast.Node) ([]item, error) {
+	list, ok := node.(*ast.SequenceNode)
+	if !ok {
+		return nil, errors.New("rules is no list")
+	}
+	if list.IsFlowStyle {
+		return nil, errFlow
+	}
+	var out []item
+	for _, v := range list.Values {
+		var keys []*ast.MappingValueNode
+		at := v.GetToken().Position
+		switch n := v.(type) {
+		case *ast.MappingNode:
+			keys = n.Values
+			if at = n.Values[0].Key.GetToken().Position; n.IsFlowStyle {
+				at = n.Start.Position
+			}
+		case *ast.MappingValueNode:
+			keys, at = []*ast.MappingValueNode{n}, n.Key.GetToken().Position
+		}
+		x := item{from: at.Line - 1, indent: at.Column - 1}
+		x.dash = strings.Index(lines[x.from], "-")
+		if x.dash < 0 || x.dash >= x.indent || strings.TrimSpace(lines[x.from][:x.dash]) != "" {
+			return nil, errors.New("a rule has to begin behind its dash, on the same line")
+		}
+		for _, k := range keys {
+			if k.Key.GetToken().Value == "name" {
+				x.name = k.Value.GetToken().Value
+			}
+		}
+		x.to = x.from + 1
+		for i := x.to; i < len(lines); i++ {
+			trimmed := strings.TrimSpace(lines[i])
+			if trimmed == "" || strings.HasPrefix(trimmed, "#") {
+				continue
+			}
+			if len(lines[i])-len(strings.TrimLeft(lines[i], " ")) <= x.dash {
+				break
+			}
+			x.to = i + 1
+		}
+		out = append(out, x)
+	}
+	return out, nil
+}
+
+// ruleText returns the lines of a rule, with its comments, as if it stood alone.
+func ruleText(text string, path []string, name string) (string, error) {
+	_, x, err := ruleAt(text, path, name)
+	if err != nil {
+		return "", err
+	}
+	lines := strings.Split(text, "\n")[x.from:x.to]
+	out := []string{lines[0][x.indent:]}
+	for _, l := range lines[1:] {
+		out = append(out, l[min(x.indent, len(l)-len(strings.TrimLeft(l, " "))):])
+	}
+	return strings.Join(out, "\n") + "\n", nil
+}
+
+// ruleAt returns all rules of a list, and the one of that name.
+func ruleAt(text string, path []string, name string) (all []item, x item, err error) {
+	node, depth, err := descend(text, path)
+	if err != nil {
+		return nil, x, err
+	}
+	if depth == len(path) {
+		if all, err = items(strings.Split(text, "\n"), node); err != nil {
+			return nil, x, err
+		}
+	}
+	i := slices.IndexFunc(all, func(x item) bool { return x.name == name })
+	if i < 0 {
+		return all, x, fmt.Errorf("there is no rule %s", name)
+	}
+	return all, all[i], nil
+}
+
+// withRule returns text with a rule's lines in the place of those that it has; a
+// rule of no name is added, and "" takes one away. Every other line stays.
+func withRule(text string, path []string, name, rule string) (string, error) {
+	lines := strings.Split(text, "\n")
+	if name != "" {
+		all, x, err := ruleAt(text, path, name)
+		if err != nil {
+			return "", err
+		}
+		var with []string
+		if rule != "" {
+			with = laid(rule, x.dash, x.indent)
+		} else if len(all) == 1 {
+			with = []string{strings.Repeat(" ", x.dash) + "[]"} // an empty list has to say so
+			return strings.Join(slices.Concat(lines[:x.from], with, lines[x.to:]), "\n"), nil
+		}
+		return strings.Join(slices.Concat(lines[:x.from], with, lines[x.to:]), "\n"), nil
+	}
+	node, depth, err := descend(text, path)
+	if err != nil {
+		return "", err
+	}
+	if depth == len(path) {
+		all, err := items(lines, node)
+		if err != nil {
+			return "", err
+		}
+		last := all[len(all)-1]
+		return strings.Join(slices.Concat(lines[:last.to], laid(rule, last.dash, last.indent), lines[last.to:]), "\n"), nil
+	}
+	list, err := entries(node)
+	if err != nil {
+		return "", err
+	}
+	if len(list) == 0 {
+		return "", errFlow
+	}
+	return appended(lines, list, path[depth:], func(indent int) []string { return laid(rule, indent, indent+2) }), nil
+}
+
+// laid lays a rule's lines out behind a dash. Comments that it begins with come
+// before.
+func laid(rule string, dash, indent int) []string {
+	var out []string
+	begun := false
+	for _, l := range strings.Split(strings.TrimRight(rule, "\n"), "\n") {
+		switch trimmed := strings.TrimSpace(l); {
+		case trimmed == "" && begun:
+			out = append(out, "")
+		case trimmed == "":
+		case begun:
+			out = append(out, strings.Repeat(" ", indent)+l)
+		case strings.HasPrefix(trimmed, "#"):
+			out = append(out, strings.Repeat(" ", dash)+trimmed)
+		default:
+			begun = true
+			out = append(out, strings.Repeat(" ", dash)+"-"+strings.Repeat(" ", indent-dash-1)+l)
+		}
+	}
+	return out
 }
 
 // entries returns those of a mapping that has a line for each; an error for one

@@ -48,3 +48,10 @@ func Unlike(a, b string) bool {
 	a, b = strings.TrimSuffix(strings.ToLower(a), "."), strings.TrimSuffix(strings.ToLower(b), ".")
 	return !strings.HasPrefix(a, b) && !strings.HasPrefix(b, a)
 }
+
+// Namesakes reports whether two contacts, each given by its fields, have the
+// same last name and first names that are like, all of which are there.
+func Namesakes(a, b func(field string) string) bool {
+	first, last := a("first_name"), a("last_name")
+	return first != "" && last != "" && b("first_name") != "" && !Unlike(first, b("first_name")) && strings.EqualFold(last, b("last_name"))
+}

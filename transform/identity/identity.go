@@ -210,6 +210,9 @@ func (v *Resolver) absent(ctx context.Context, r Record, id canonical.CanonicalI
 		return out, err
 	}
 	names := []string{}
+	if was, _ := state.Record(r.System, r.External); was.Fields["email"] != "" {
+		names = append(names, streams.ClaimKey(r.Tenant, alsoKey, was.Fields["email"]))
+	}
 	for _, k := range r.Policy.Identify(state.Field) {
 		names = append(names, streams.ClaimKey(r.Tenant, k.Field, k.Values...))
 	}
@@ -234,13 +237,8 @@ func (v *Resolver) absent(ctx context.Context, r Record, id canonical.CanonicalI
 func (v *Resolver) also(ctx context.Context, r Record, id canonical.CanonicalID) ([]canonical.CanonicalID, error) {
 	var out []canonical.CanonicalID
 	for _, address := range r.Shown.Also {
-		name := streams.ClaimKey(r.Tenant, alsoKey, address)
-		if holder, err := v.claim(ctx, name, id); err != nil {
+		if err := v.showsAlso(ctx, r, address, id); err != nil {
 			return nil, err
-		} else if holder != id {
-			if err := v.move(ctx, name, id); err != nil {
-				return nil, err
-			}
 		}
 		holder, err := v.get(ctx, streams.ClaimKey(r.Tenant, "email", address))
 		if err != nil {
@@ -251,6 +249,15 @@ func (v *Resolver) also(ctx context.Context, r Record, id canonical.CanonicalID)
 		}
 	}
 	return out, nil
+}
+
+// showsAlso notes that id shows an address, whoever else has it for their own.
+func (v *Resolver) showsAlso(ctx context.Context, r Record, address string, id canonical.CanonicalID) error {
+	name := streams.ClaimKey(r.Tenant, alsoKey, address)
+	if holder, err := v.claim(ctx, name, id); err != nil || holder == id {
+		return err
+	}
+	return v.move(ctx, name, id)
 }
 
 // find looks for an existing entity that an unlinked record belongs to, or
@@ -399,7 +406,10 @@ func (v *Resolver) hold(ctx context.Context, r Record, key identityKey, id canon
 		return holder, err
 	}
 	if key.holds(state) {
-		return holder, nil
+		if key.email == "" {
+			return holder, nil
+		}
+		return holder, v.showsAlso(ctx, r, key.email, id)
 	}
 	return "", v.move(ctx, key.name, id)
 }
@@ -462,10 +472,12 @@ func (v *Resolver) claim(ctx context.Context, key string, id canonical.Canonical
 // identityKey is a value that is meant to name one person.
 type identityKey struct {
 	name  string
+	email string // if it is one
 	holds func(canonical.Event) bool
 }
 
-// alsoKey is what the claims of further addresses are of.
+// alsoKey is what the claims of further addresses are of, and of addresses that
+// somebody else holds.
 const alsoKey = "also"
 
 // keys returns the identity keys that a contact's record shows, strongest first. A phone holds
@@ -475,11 +487,24 @@ func keys(r Record) []identityKey {
 	var out []identityKey
 	for _, k := range r.Policy.Identify(func(f string) string { return r.Shown.Fields[f] }) {
 		field, value := k.Field, k.Values[0]
-		out = append(out, identityKey{name: streams.ClaimKey(r.Tenant, field, k.Values...), holds: func(s canonical.Event) bool {
-			return shows(s, field, value) && (field != "phone" || email == "" || s.Contact.Email == "" || shows(s, "email", email))
-		}})
+		key := identityKey{name: streams.ClaimKey(r.Tenant, field, k.Values...)}
+		if field == "email" {
+			key.email = value
+		}
+		key.holds = func(s canonical.Event) bool {
+			return key.email != "" && lost(s, r, value) || shows(s, field, value) && (field != "phone" || email == "" || s.Contact.Email == "" || shows(s, "email", email))
+		}
+		out = append(out, key)
 	}
 	return out
+}
+
+// lost reports whether the entity has lost its record in r's system, which
+// showed the address last and the name that r has: it may have been merged into
+// r there.
+func lost(s canonical.Event, r Record, address string) bool {
+	b := s.Sync.Base[r.System]
+	return b.Gone && b.Fields["email"] == address && mapping.Namesakes(s.Field, func(f string) string { return r.Shown.Fields[f] })
 }
 
 // shows reports whether the entity, or a record of it, has the value.

@@ -429,3 +429,69 @@ func TestKeysShowNobody(t *testing.T) {
 		}
 	}
 }
+
+// TestMergedAwayUnderAnOldAddress: Novi merges n1 into n2, which takes its
+// address, before it hears of the one that GHL has by now. Whoever is seen
+// first, the two are shown to the merge.
+func TestMergedAwayUnderAnOldAddress(t *testing.T) {
+	was := with(ada, "phone", "")
+	n2 := record(canonical.Novi, "n2", with(ada, "phone", "+12185550153"))
+	gone := identity.Record{Tenant: tenant, Kind: canonical.KindContact, System: canonical.Novi, External: "n1", Absent: true}
+	start := func(t *testing.T) (*world, canonical.CanonicalID) {
+		w := setup(t)
+		id := w.see(record(canonical.Novi, "n1", was))
+		w.see(record(canonical.GHL, "g1", was))
+		w.see(record(canonical.GHL, "g1", with(was, "email", "ada@new.example.org")))
+		w.shows(id, canonical.Base{External: "n1", Fields: was})
+		return w, id
+	}
+	lose := func(w *world, id canonical.CanonicalID) {
+		s := w.states[id]
+		s.Links = map[canonical.System][]canonical.ExternalID{canonical.GHL: {"g1"}}
+		w.states[id] = s
+		w.shows(id, canonical.Base{External: "n1", Fields: was, Gone: true})
+	}
+	t.Run("the update first", func(t *testing.T) {
+		w, id := start(t)
+		other := w.see(n2)
+		if other == id || w.with != id {
+			t.Errorf("n2: got %s with %s", other, w.with)
+		}
+		if got, err := w.Resolve(t.Context(), gone); err != nil || got.ID != id || got.With != other {
+			t.Errorf("n1 is gone: got %+v, %v, want with %s", got, err, other)
+		}
+	})
+	t.Run("the delete first", func(t *testing.T) {
+		w, id := start(t)
+		if got, err := w.Resolve(t.Context(), gone); err != nil || got.ID != id || got.With != "" {
+			t.Errorf("n1 is gone: got %+v, %v", got, err)
+		}
+		lose(w, id)
+		if got := w.see(n2); got != id {
+			t.Errorf("n2: got %s, want %s", got, id)
+		}
+	})
+	t.Run("the delete first, and the other is known", func(t *testing.T) {
+		w, id := start(t)
+		other := w.see(record(canonical.Novi, "n2", with(ada, "email", "", "phone", "+12185550153")))
+		lose(w, id)
+		if got := w.see(n2); got != other || w.with != id {
+			t.Errorf("n2: got %s with %s, want %s with %s", got, w.with, other, id)
+		}
+	})
+	t.Run("it is somebody else's now", func(t *testing.T) {
+		w, id := start(t)
+		lose(w, id)
+		bruno := record(canonical.Novi, "n2", with(ada, "first_name", "Bruno", "phone", ""))
+		if got := w.see(bruno); got == id || w.with != "" {
+			t.Errorf("n2: got %s with %q", got, w.with)
+		}
+	})
+}
+
+// shows has an entity show a record in Novi.
+func (w *world) shows(id canonical.CanonicalID, b canonical.Base) {
+	s := w.states[id]
+	s.Sync.Base = map[canonical.System]canonical.Base{canonical.Novi: b}
+	w.states[id] = s
+}

@@ -94,13 +94,18 @@ func meet(a, b canonical.Event, rules *mapping.Policy) bool {
 // mergedAway reports whether gone's record was merged into one of kept's, at a
 // system that tells of it by a delete and an update only: gone has lost its
 // record there, and kept, which has one, shows gone's address as a further one
-// of its own, or its number under the same name.
+// of its own, or its number under the same name; or, under the same name, the
+// address that gone's record showed last, which may not have heard of another
+// that the person has by now.
 func mergedAway(gone, kept canonical.Event, rules *mapping.Policy) bool {
 	for s, is := range lost(gone, kept) {
 		if !is {
 			continue
 		}
 		if gone.Contact.Email != "" && slices.Contains(kept.Sync.Base[s].Also, gone.Contact.Email) {
+			return true
+		}
+		if last := gone.Sync.Base[s].Fields["email"]; last != "" && last == kept.Sync.Base[s].Fields["email"] && mapping.Namesakes(gone.Field, kept.Field) {
 			return true
 		}
 		for _, k := range rules.Identify(gone.Field) {
@@ -239,10 +244,10 @@ func take(older, younger canonical.Event, seen Seen, policy Policy) (canonical.E
 	m.next.Sync.Folded, m.next.Sync.Joined = all, true
 	away := [2]map[canonical.System]bool{lost(older, younger), lost(younger, older)}
 	for _, f := range fieldsOf(older, younger) {
-		m.takeField(f, younger.Field(f), younger.Sync.Stamps[f], away)
+		m.takeField(f, younger, away)
 	}
 	if m.next.Kind() == canonical.KindContact {
-		m.takeTags(younger)
+		m.takeTags(younger, away)
 	}
 	for _, s := range slices.Sorted(maps.Keys(younger.Sync.Base)) {
 		m.takeRecords(younger, s)
@@ -299,9 +304,15 @@ func lost(e, other canonical.Event) map[canonical.System]bool {
 // takeField lets a value of the other entity compete as if its record were
 // seen for the first time. Where a record was merged away, of ours or of
 // theirs, its system has decided already: what came from there and is not
-// shown any more fills a gap at most.
-func (m *merger) takeField(f, value string, stamp canonical.Stamp, away [2]map[canonical.System]bool) {
+// shown any more fills a gap at most. And what it has handed down to the other
+// is nobody's change.
+func (m *merger) takeField(f string, younger canonical.Event, away [2]map[canonical.System]bool) {
+	value, stamp := younger.Field(f), younger.Sync.Stamps[f]
 	current, have := m.next.Field(f), m.next.Sync.Stamps[f]
+	shown := func(e canonical.Event, s canonical.System, value string) bool {
+		was, has := e.Sync.Base[s].Fields[f]
+		return has && m.same(f, was, value)
+	}
 	m.seen = Seen{System: stamp.Origin, At: canonical.Read{AsOf: stamp.At, Seq: stamp.Seq}}
 	if m.same(f, value, current) {
 		if value != "" && stamp.Seq != 0 && (have.Seq == 0 || have.Newer(stamp)) {
@@ -323,13 +334,20 @@ func (m *merger) takeField(f, value string, stamp canonical.Stamp, away [2]map[c
 		m.lose(f, value, current, canonical.ReasonMerged)
 	case competes && away[0][have.Origin]:
 		m.win(f, value, current, canonical.ReasonMerged)
+	case competes && have.Origin != stamp.Origin && away[0][stamp.Origin] && shown(m.old, stamp.Origin, value):
+		m.lose(f, value, current, canonical.ReasonMerged)
+	case competes && have.Origin != stamp.Origin && away[1][have.Origin] && shown(younger, have.Origin, current):
+		m.win(f, value, current, canonical.ReasonMerged)
 	default:
 		m.firstSight(f, value, current, authority)
 	}
 }
 
 // takeTags joins the tags, each by its stamp.
-func (m *merger) takeTags(younger canonical.Event) {
+func (m *merger) takeTags(younger canonical.Event, away [2]map[canonical.System]bool) {
+	handedDown := func(ts canonical.TagStamp, tag string, to int, from canonical.Event) bool {
+		return ts.Present && away[to][ts.Origin] && slices.Contains(from.Sync.Base[ts.Origin].Tags, tag)
+	}
 	set := cloneMap(m.next.Sync.Tags)
 	for _, tag := range slices.Sorted(maps.Keys(younger.Sync.Tags)) {
 		if m.policy.Lens.FromGroup(tag) && (showsGroups(m.old) || showsGroups(younger)) {
@@ -342,7 +360,7 @@ func (m *merger) takeTags(younger canonical.Event) {
 			if have.Newer(theirs.Stamp) {
 				set[tag] = theirs
 			}
-		case have.Seq != 0 && !theirs.Newer(have.Stamp):
+		case have.Seq != 0 && !handedDown(have, tag, 1, younger) && (!theirs.Newer(have.Stamp) || handedDown(theirs, tag, 0, m.old)):
 			m.loseTag(tag, theirs.Present)
 		default:
 			if set[tag] = theirs; have.Present == theirs.Present {

@@ -150,6 +150,7 @@ type merger struct {
 	base      canonical.Base // as it was
 	known     bool           // the system has shown this record before
 	other     bool           // it is not its system's primary one
+	before    canonical.Base // the one that is gone, in whose place it is seen for the first time
 	newBase   canonical.Base
 	changed   []string        // what the mapping reads in another way than before
 	fresh     map[string]bool // tags that the base has only because they are read now
@@ -170,6 +171,9 @@ func (m *merger) find() {
 	}
 	m.base, m.known = m.old.Sync.Others[m.seen.System][m.seen.External]
 	m.other = there && (!primary.Gone || m.seen.Absent)
+	if !m.known && !m.other && m.next.Kind() == canonical.KindContact {
+		m.before = primary
+	}
 }
 
 // news reports whether what was seen may say more than what was read at.
@@ -448,6 +452,9 @@ func (m *merger) field(f, shown string) {
 		return // and canonical has moved on
 	}
 	authority := m.policy.Lens.AuthorityOf(m.next.Kind(), f)
+	if was, had := m.before.Fields[f]; had && m.same(f, was, shown) && m.next.Sync.Stamps[f].Seq != 0 && m.next.Sync.Stamps[f].Origin != m.seen.System {
+		return // rule 3 holds of what the record has taken over
+	}
 	if !inBase {
 		m.firstSight(f, value, current, authority)
 		return
@@ -630,7 +637,7 @@ func (m *merger) tags() {
 			return
 		}
 		have := current(tag)
-		if m.fresh[tag] && present && have.Seq != 0 {
+		if present && have.Seq != 0 && (m.fresh[tag] || slices.Contains(m.before.Tags, tag)) {
 			return // somebody has decided about it
 		}
 		shown := ""

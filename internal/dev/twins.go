@@ -209,14 +209,15 @@ type freed struct {
 	due    int // after so many changes it is looked at
 }
 
-// reuse gives away an address that nobody has any more.
+// reuse gives away an address that nobody has any more, but for now to no
+// record that will be merged into another; see keeps.
 func (p *People) reuse() error {
 	i := slices.IndexFunc(p.freed, func(f freed) bool { return f.due <= p.acts })
 	if i < 0 {
 		return nil
 	}
 	f := p.freed[i]
-	if p.taken(f.email) {
+	if p.taken(f.email) || slices.ContainsFunc(p.twins, func(t twin) bool { return t.lost == f.to }) {
 		p.freed[i].due = p.acts + 50
 		return nil
 	}

@@ -377,3 +377,26 @@ func TestItemsAreFoldedAfterACrash(t *testing.T) {
 		})
 	}
 }
+
+// TestMadeAndTakenAway: somebody took away what was made for a task before
+// anybody had read it. The task is deleted, and a late sight of the record is
+// of nobody else.
+func TestMadeAndTakenAway(t *testing.T) {
+	h := newHouse(t)
+	h.contact(canonical.GHL, "c1", "ada@example.org")
+	h.contact(canonical.Novi, "m1", "ada@example.org")
+	h.see(task(canonical.GHL, "t1", "c1", "Call"))
+	id := canonical.NewID(guild, canonical.KindTask, canonical.GHL, "t1")
+	h.see(observation.Observation{System: canonical.Novi, Kind: canonical.KindTask, ExternalID: canonical.ExternalID(id), Via: observation.Intent, Entity: id, Parent: "m1", Creates: true, Wrote: map[string]string{"title": "Call"}})
+	late := task(canonical.Novi, "a1", "m1", "Call")
+	h.minutes++
+	h.see(observation.Observation{System: canonical.Novi, Kind: canonical.KindTask, ExternalID: "a1", Via: observation.Writeback, Entity: id, Parent: "m1", Creates: true, Absent: true})
+	bustest.Until(t, func() bool { e := h.tasks()[id]; return e.Deleted() && e.Sync.Base[canonical.Novi].Gone })
+	h.minutes -= 2
+	h.see(late)
+	bustest.Settled(t, h.Conn, streams.RAW, streams.Transform().Durable)
+	got := h.tasks()
+	if e := got[id]; len(got) != 1 || !e.Deleted() {
+		t.Errorf("the tasks are %+v", got)
+	}
+}

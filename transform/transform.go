@@ -238,7 +238,7 @@ func (d *dispatcher) read(m *bus.Delivery) (sight, error) {
 		}
 	}
 	s.record = identity.Record{
-		Tenant: o.Tenant, Kind: o.Kind, System: o.System, External: o.ExternalID, Shown: s.job.seen.Shown, Entity: o.Entity, Absent: o.Absent, Policy: policy.Rules,
+		Tenant: o.Tenant, Kind: o.Kind, System: o.System, External: o.ExternalID, Shown: s.job.seen.Shown, Entity: o.Entity, Absent: o.Absent, Made: o.Creates && o.Entity != "", Policy: policy.Rules,
 	}
 	return s, nil
 }

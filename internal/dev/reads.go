@@ -12,7 +12,8 @@ import (
 )
 
 // reads are, by record, when the reads began that have shown something new of
-// it. RAW has them: what shows what it showed before isn't published.
+// it. RAW has them: what shows what it showed before isn't published. That we
+// made a record and found it gone has shown it, too.
 type reads map[string][]time.Time
 
 func newReads(ctx context.Context, c *bus.Conn) (reads, error) {
@@ -22,7 +23,7 @@ func newReads(ctx context.Context, c *bus.Conn) (reads, error) {
 		if err != nil {
 			return fmt.Errorf("decode message %d of %s: %w", m.Seq, m.Stream, err)
 		}
-		if len(o.Record) > 0 && o.Via != observation.Notice {
+		if len(o.Record) > 0 && o.Via != observation.Notice || o.Absent && o.Creates {
 			out[string(o.ExternalID)] = append(out[string(o.ExternalID)], o.ReadBegan)
 		}
 		return nil

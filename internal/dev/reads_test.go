@@ -3,6 +3,12 @@ package dev
 import (
 	"testing"
 	"time"
+
+	"github.com/causeway-sync/causeway/internal/bus"
+	"github.com/causeway-sync/causeway/internal/bustest"
+	"github.com/causeway-sync/causeway/schemas/canonical"
+	"github.com/causeway-sync/causeway/schemas/observation"
+	"github.com/causeway-sync/causeway/streams"
 )
 
 // TestTakenBack: what no read can have shown is told from what was lost.
@@ -40,5 +46,25 @@ func TestTakenBack(t *testing.T) {
 				t.Errorf("taken back: %t, want %t", got, tt.want)
 			}
 		})
+	}
+}
+
+// TestFoundGone: that we made a record and found it gone has shown it, an
+// absence by itself shows nothing.
+func TestFoundGone(t *testing.T) {
+	c := bustest.Start(t)
+	for id, made := range map[canonical.ExternalID]bool{"a1": true, "a2": false} {
+		o := observation.Observation{System: canonical.Novi, Tenant: "guild", Kind: canonical.KindTask, ExternalID: id, Via: observation.Writeback, ReadBegan: time.Unix(1000, 0), Absent: true, Creates: made}
+		body, err := o.Encode()
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := c.Publish(t.Context(), bus.Message{Subject: streams.Raw(o), Data: body}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	r, err := newReads(t.Context(), c)
+	if err != nil || len(r["a1"]) != 1 || len(r["a2"]) != 0 {
+		t.Errorf("got %v, %v, want a read of a1", r, err)
 	}
 }

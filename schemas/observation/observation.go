@@ -109,7 +109,9 @@ type Observation struct {
 	// Contact is a relink's: the entity that Parent belongs to; or a rule's: the
 	// one that the new record hangs on.
 	Contact canonical.CanonicalID `json:"contact,omitempty"`
-	// Creates says, of an intent, that a record is about to be made.
+	// Creates says, of an intent, that a record is about to be made; of the
+	// writeback of an absence, that it was made, and somebody else took it away
+	// before anybody had read it.
 	Creates bool `json:"creates,omitempty"`
 	// Target is the record that an intent is about; "" if it is yet to be made.
 	Target canonical.ExternalID `json:"target,omitempty"`

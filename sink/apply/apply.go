@@ -76,7 +76,8 @@ type Destination interface {
 	// what it says. False: there is none.
 	Find(ctx context.Context, e canonical.Event, parent canonical.ExternalID) (Reading, bool, error)
 	// Create makes a record of e with p's fields and tags. It returns what
-	// the system showed, also beside an error if a part was done.
+	// the system showed, also beside an error if a part was done: of a record
+	// that was made and could not be read a Reading without a Record.
 	Create(ctx context.Context, e canonical.Event, parent canonical.ExternalID, p plan.Plan) ([]Reading, error)
 	// Update writes p to the record of e, like Create. now is the record as
 	// ReadToUpdate has just read it, or the zero value if what is known of it
@@ -495,12 +496,13 @@ func (t *task) recover(ctx context.Context) (done bool, err error) {
 		_, err = t.cfg.Destination.Read(ctx, t.ref(t.last.External))
 		switch {
 		case apierr.ClassOf(err) == apierr.Gone:
-			return true, t.removed(ctx, t.last)
+			_, err := t.removed(ctx, t.last, false)
+			return true, err
 		case err != nil:
 			return false, t.verdict(err)
 		}
 		return false, nil // it is there still
-	case t.last.Create:
+	case t.last.Create && t.last.External == "":
 		// It was made as the record was then, which may have changed since.
 		then, found := t.state, false
 		for f, v := range t.last.Wrote {
@@ -518,10 +520,12 @@ func (t *task) recover(ctx context.Context) (done bool, err error) {
 		}
 	default:
 		r, err = t.cfg.Destination.Read(ctx, t.ref(t.last.External))
-		if apierr.ClassOf(err) == apierr.Gone {
+		switch gone := apierr.ClassOf(err) == apierr.Gone; {
+		case gone && t.last.Create:
+			return true, t.vanished(ctx)
+		case gone:
 			return true, t.gone(ctx, t.last.External)
-		}
-		if err != nil {
+		case err != nil:
 			return false, t.verdict(err)
 		}
 	}
@@ -644,25 +648,50 @@ func (t *task) remove(ctx context.Context, p plan.Plan) (done bool, err error) {
 	if err != nil && apierr.ClassOf(err) != apierr.Gone {
 		return true, t.fail(ctx, out, nil, nil, err)
 	}
-	return true, t.removed(ctx, out)
+	_, err = t.removed(ctx, out, false)
+	return true, err
 }
 
-// removed records that the record is gone, and tells the transform.
-func (t *task) removed(ctx context.Context, e effect.Effect) error {
+// removed records that the record is gone, and tells the transform; parentGone
+// says of an item that somebody else took away that its contact is gone, too.
+// seq is that of the writeback.
+func (t *task) removed(ctx context.Context, e effect.Effect, parentGone bool) (seq uint64, err error) {
 	e.State, e.At = effect.Done, t.cfg.Clock.Now()
 	body, err := observation.Observation{
 		System: t.cfg.System, Tenant: t.cfg.Tenant, Kind: t.kind, ExternalID: e.External, Parent: t.parent,
-		Via: observation.Writeback, Entity: t.id, ReadBegan: e.At, Absent: true,
+		Via: observation.Writeback, Entity: t.id, ReadBegan: e.At, Absent: true, Creates: e.Create, ParentGone: parentGone,
 	}.Encode()
 	if err != nil {
-		return bus.Terminate(err)
+		return 0, bus.Terminate(err)
 	}
 	e.Writebacks = [][]byte{body}
 	if err := t.record(ctx, e); err != nil {
+		return 0, err
+	}
+	return t.publishWritebacks(ctx, e.Writebacks)
+}
+
+// appears is how long a system may take to show a record that it has made.
+const appears = 3 * time.Second
+
+// vanished records of a record that was made, and that nobody has read, that
+// somebody took it away: it isn't made a second time.
+func (t *task) vanished(ctx context.Context) error {
+	if wait := t.last.At.Add(appears).Sub(t.cfg.Clock.Now()); wait > 0 {
+		return bus.Later(fmt.Errorf("the %s that was made at %s doesn't show yet", t.kind, t.cfg.System), wait)
+	}
+	parentGone, err := t.parentGone(ctx)
+	if err != nil {
 		return err
 	}
-	_, err = t.publishWritebacks(ctx, e.Writebacks)
-	return err
+	e := t.last
+	e.Reason = "it was made, and is gone"
+	e.Wrote, e.TagsAdded, e.TagsRemoved = nil, nil, nil
+	seq, err := t.removed(ctx, e, parentGone)
+	if err != nil {
+		return err
+	}
+	return t.tell(seq, "")
 }
 
 // moved reports whether somebody has changed the record: then the merge has
@@ -773,6 +802,10 @@ func (t *task) finish(ctx context.Context, e effect.Effect, readings []Reading, 
 		e.State = effect.Done
 	}
 	for i, r := range readings {
+		if r.Record == nil {
+			e.External = r.External // it was made, and could not be read
+			continue
+		}
 		o := t.observed(r, observation.Writeback)
 		o.Entity, o.Atomic, o.Wrote = t.id, r.Atomic, wrote
 		body, err := o.Encode()
@@ -863,15 +896,25 @@ func (t *task) gone(ctx context.Context, id canonical.ExternalID) error {
 		System: t.cfg.System, Tenant: t.cfg.Tenant, Kind: t.kind, ExternalID: id, Parent: t.parent,
 		Via: observation.Fetch, ReadBegan: t.cfg.Clock.Now(), Absent: true,
 	}
-	if t.kind != canonical.KindContact {
-		// Did it go by itself, or with its contact?
-		_, err := t.cfg.Destination.Read(ctx, Ref{Kind: canonical.KindContact, ID: t.parent})
-		if o.ParentGone = apierr.ClassOf(err) == apierr.Gone; err != nil && !o.ParentGone {
-			return t.verdict(err)
-		}
+	var err error
+	if o.ParentGone, err = t.parentGone(ctx); err != nil {
+		return err
 	}
-	_, err := t.publish(ctx, o)
+	_, err = t.publish(ctx, o)
 	return err
+}
+
+// parentGone asks of an item that is gone whether it went by itself, or with
+// its contact.
+func (t *task) parentGone(ctx context.Context) (bool, error) {
+	if t.kind == canonical.KindContact {
+		return false, nil
+	}
+	_, err := t.cfg.Destination.Read(ctx, Ref{Kind: canonical.KindContact, ID: t.parent})
+	if gone := apierr.ClassOf(err) == apierr.Gone; gone || err == nil {
+		return gone, nil
+	}
+	return false, t.verdict(err)
 }
 
 func (t *task) observed(r Reading, via observation.Via) observation.Observation {

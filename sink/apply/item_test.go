@@ -80,7 +80,11 @@ func (s *shelf) Create(_ context.Context, e canonical.Event, parent canonical.Ex
 	ref := apply.Ref{Kind: e.Kind(), Parent: parent, ID: canonical.ExternalID(fmt.Sprintf("a%d", len(s.items)+1))}
 	s.items[ref.ID], s.title[ref.ID] = ref, p.Fields["title"]
 	s.calls = append(s.calls, fmt.Sprint("create ", ref))
-	return []apply.Reading{s.reading(ref)}, s.after("create")
+	err := s.after("create")
+	if _, there := s.items[ref.ID]; !there {
+		return []apply.Reading{{External: ref.ID}}, broken(apierr.Ambiguous)
+	}
+	return []apply.Reading{s.reading(ref)}, err
 }
 
 func (s *shelf) Update(_ context.Context, _ canonical.Event, ref apply.Ref, p plan.Plan, _ apply.Reading) ([]apply.Reading, error) {
@@ -398,4 +402,65 @@ func updateOfAnItemThatIsGone(t *testing.T, withContact bool) {
 	if o := seen[len(seen)-1]; !o.Absent || o.Kind != canonical.KindTask || o.ExternalID != "a1" || o.Parent != "m1" || o.ParentGone != withContact {
 		t.Errorf("the last observation: %+v", o)
 	}
+}
+
+// TestMadeAndTakenAway: what somebody took away before it was read is not made
+// a second time, and the transform hears that it was made and is gone.
+func TestMadeAndTakenAway(t *testing.T) {
+	t.Parallel()
+	for _, withContact := range []bool{false, true} {
+		d := newDesk(t, nil)
+		d.contact = linked(d.contact, "m1", "")
+		d.says(&d.contact)
+		d.after = func(string) error {
+			delete(d.items, "a1")
+			d.contactGone = withContact
+			return nil
+		}
+		d.publish(&d.task)
+		bustest.Until(t, func() bool {
+			seen := d.observations()
+			return len(seen) > 0 && seen[len(seen)-1].Absent
+		})
+		seen := d.observations()
+		if o := seen[len(seen)-1]; o.Via != observation.Writeback || !o.Creates || o.ExternalID != "a1" || o.Parent != "m1" || o.Entity != d.task.ID() || o.ParentGone != withContact {
+			t.Errorf("the last observation: %+v", o)
+		}
+		if e := d.effect(); e.State != effect.Done || !e.Create || e.External != "a1" || len(e.Wrote) > 0 {
+			t.Errorf("the effect: %+v", e)
+		}
+		d.publish(&d.task) // before that is merged
+		d.delivered(4)
+		d.did("create {task m1 a1}")
+	}
+}
+
+// TestMadeAndReadLater: a record that was made and could not be read is read
+// under its id, whatever it says by then.
+func TestMadeAndReadLater(t *testing.T) {
+	t.Parallel()
+	d := newDesk(t, nil)
+	d.contact = linked(d.contact, "m1", "")
+	d.says(&d.contact)
+	var hidden apply.Ref
+	d.after = func(string) error {
+		hidden = d.items["a1"]
+		delete(d.items, "a1")
+		return nil
+	}
+	d.publish(&d.task)
+	bustest.Until(t, func() bool {
+		m, err := d.Last(t.Context(), streams.EFFECTS, streams.Effect(canonical.Novi, tenant, canonical.KindTask, d.task.ID()))
+		var e effect.Effect
+		return err == nil && json.Unmarshal(m.Data, &e) == nil && e.State == effect.Ambiguous && e.External == "a1"
+	})
+	d.mu.Lock()
+	d.items["a1"], d.title["a1"] = hidden, "Somebody's call"
+	d.mu.Unlock()
+	bustest.Until(t, func() bool { return d.effect().State == effect.Done })
+	seen := d.observations()
+	if o := seen[len(seen)-1]; o.Via != observation.Writeback || o.Absent || o.ExternalID != "a1" || o.Entity != d.task.ID() {
+		t.Errorf("the last observation: %+v", o)
+	}
+	d.did("create {task m1 a1}")
 }

@@ -105,7 +105,7 @@ func (a activity) create(ctx context.Context, _ canonical.Event, parent canonica
 	if err != nil {
 		return nil, err
 	}
-	return reread(ctx, a.read, apply.Ref{Kind: a.kind, Parent: parent, ID: canonical.ExternalID(r.ID)})
+	return readMade(ctx, a.read, apply.Ref{Kind: a.kind, Parent: parent, ID: canonical.ExternalID(r.ID)})
 }
 
 func (a activity) update(ctx context.Context, _ canonical.Event, ref apply.Ref, p plan.Plan, now apply.Reading) ([]apply.Reading, error) {

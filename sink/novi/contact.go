@@ -116,7 +116,7 @@ func (d contacts) create(ctx context.Context, e canonical.Event, parent canonica
 	if err != nil {
 		return nil, err
 	}
-	return reread(ctx, d.read, apply.Ref{ID: canonical.ExternalID(r.ID)})
+	return readMade(ctx, d.read, apply.Ref{ID: canonical.ExternalID(r.ID)})
 }
 
 func (d contacts) newMember(c canonical.Contact, p plan.Plan, name string) (json.RawMessage, error) {

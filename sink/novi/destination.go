@@ -95,3 +95,13 @@ func reread(ctx context.Context, read func(context.Context, apply.Ref) (apply.Re
 	}
 	return []apply.Reading{r}, nil
 }
+
+// readMade is reread of a record that was just made: which one it is, is known
+// even if it can't be read.
+func readMade(ctx context.Context, read func(context.Context, apply.Ref) (apply.Reading, error), ref apply.Ref) ([]apply.Reading, error) {
+	readings, err := reread(ctx, read, ref)
+	if err != nil {
+		readings = []apply.Reading{{External: ref.ID, Parent: ref.Parent}}
+	}
+	return readings, err
+}

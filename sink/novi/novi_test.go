@@ -115,3 +115,59 @@ func TestLimitedKey(t *testing.T) {
 		})
 	}
 }
+
+// among is a site with one member and, if not "", one task of hers, where
+// somebody acts right after a call with the method has been answered.
+func among(t *testing.T, task map[string]any, method string, act func(*novisim.Server)) (d *novi.Destination, member, id string) {
+	t.Helper()
+	sim, err := novisim.New(novisim.Config{Keys: []string{"key"}, Seed: 1, Timezone: time.UTC})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if member, err = sim.Edit(novisim.Edit{Fields: map[string]any{"Name": "Ada", "FirstName": "Ada"}}); err != nil {
+		t.Fatal(err)
+	}
+	if task != nil {
+		if id, err = sim.EditItem(novisim.ItemEdit{Op: novisim.OpCreate, MemberID: member, Fields: task}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	srv := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		sim.Handler().ServeHTTP(w, r)
+		if r.Method == method {
+			act(sim)
+		}
+	}))
+	t.Cleanup(srv.Close)
+	return novi.New(noviapi.New(noviapi.Config{BaseURL: srv.URL, Clock: clock.System{}, HTTP: srv.Client(),
+		Key: func(context.Context) (string, error) { return "key", nil }}), mapping.Association("US")), member, id
+}
+
+// TestMadeAndNotRead: of a record that can't be read after it was made, it is
+// known which one it is.
+func TestMadeAndNotRead(t *testing.T) {
+	for _, kind := range []canonical.Kind{canonical.KindTask, canonical.KindContact} {
+		var made canonical.ExternalID
+		d, member, _ := among(t, nil, http.MethodPost, func(s *novisim.Server) {
+			if kind == canonical.KindContact {
+				made = canonical.ExternalID(s.Dump()[1].UniqueID)
+				s.SetFaults(novisim.Faults{API5xx: 1})
+				return
+			}
+			id := s.Activities()[0].UniqueID
+			made = canonical.ExternalID(id)
+			if _, err := s.EditItem(novisim.ItemEdit{Op: novisim.OpDelete, ID: id}); err != nil {
+				t.Error(err)
+			}
+		})
+		e := canonical.NewEvent(kind, "entity")
+		fields := map[string]string{"title": "Call"}
+		if kind == canonical.KindContact {
+			member, e.Contact.FirstName, e.Contact.Email, fields = "", "Bea", "bea@example.org", map[string]string{"first_name": "Bea", "email": "bea@example.org"}
+		}
+		readings, err := d.Create(t.Context(), e, canonical.ExternalID(member), plan.Plan{Create: true, Fields: fields})
+		if apierr.ClassOf(err) != apierr.Ambiguous || len(readings) != 1 || readings[0].External != made || readings[0].Record != nil {
+			t.Errorf("%s: got %+v, %v, want %s and nothing read", kind, readings, err, made)
+		}
+	}
+}

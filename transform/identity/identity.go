@@ -92,6 +92,8 @@ type Record struct {
 	// External, the item that hears of its contact ([Resolver.Twin]).
 	Entity canonical.CanonicalID
 	Absent bool
+	// Made says of an absence that the record had been made for Entity.
+	Made bool
 	// Contact is the entity that an item hangs on, or "" while nobody knows.
 	Contact canonical.CanonicalID
 	// Policy says by what a person is known; nil means the defaults.
@@ -134,6 +136,11 @@ func (v *Resolver) Resolve(ctx context.Context, r Record) (Resolved, error) {
 		return Resolved{}, err
 	}
 	if r.Absent {
+		if id == "" && r.Made { // a late sight of it is to find the entity, too
+			if id, err = v.claim(ctx, link, r.Entity); err != nil {
+				return Resolved{}, err
+			}
+		}
 		return v.absent(ctx, r, id)
 	}
 	var out Resolved

@@ -21,13 +21,20 @@ const (
 // an item that went with its contact takes nothing with it. An entity that no
 // system shows any more is a tombstone.
 func (m *merger) absent() (canonical.Event, Outcome) {
-	if !m.known || m.base.Gone {
+	base, ours := m.base, m.seen.Via == observation.Writeback
+	switch {
+	case !m.known && ours && m.seen.Creates:
+		// Made for this entity, and somebody took it away unread.
+		w := m.next.Sync.Writing[m.seen.System]
+		base, ours = canonical.Base{External: m.seen.External, Parent: w.Parent}, false
+		m.next.Sync.Writing = cloneMap(m.next.Sync.Writing)
+		m.next.Sync.Writing[m.seen.System] = canonical.Writing{Seq: w.Seq}
+	case !m.known, m.base.Gone:
 		return m.old, Outcome{}
 	}
 	m.next.Changes = nil
-	base := m.base
 	base.Gone, base.At, base.Inactive, base.Writing = true, m.seen.At, false, nil
-	base.Removed = m.other && m.seen.Via == observation.Writeback
+	base.Removed = m.other && ours
 	base.Orphaned = m.seen.ParentGone && m.next.Kind() != canonical.KindContact
 	m.setBase(base)
 	all := cloneMap(m.old.Links)
@@ -61,7 +68,7 @@ func (m *merger) absent() (canonical.Event, Outcome) {
 		rules.Action = mapping.Propagate
 	}
 	switch {
-	case m.old.Deleted() || m.seen.Via == observation.Writeback || m.seen.Twin:
+	case m.old.Deleted() || ours || m.seen.Twin:
 	case len(all) == 0, rules.Action == mapping.Propagate && !m.seen.ParentGone:
 		m.setDeleted(true)
 	case rules.Action == mapping.TagRecord && m.next.Kind() == canonical.KindContact:

@@ -291,3 +291,38 @@ func TestMarkupIsNoChange(t *testing.T) {
 		t.Errorf("after an edit: %q", got)
 	}
 }
+
+// TestMadeAndTakenAway: a record that we made and that somebody took away before
+// anybody had read it is theirs to delete: it is not made again, and takes its
+// counterpart along unless it went with its contact.
+func TestMadeAndTakenAway(t *testing.T) {
+	for _, tt := range []struct {
+		name       string
+		rules      *mapping.Policy
+		parentGone bool
+		deleted    bool
+	}{
+		{"by itself", nil, false, true},
+		{"with its contact", nil, true, false},
+		{"deletes stay", &mapping.Policy{Deletes: map[mapping.Flow]mapping.Delete{{Kind: canonical.KindTask, System: canonical.Novi}: {Action: mapping.Unlink}}}, false, false},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			l := &lifetime{t: t, state: canonical.NewEvent(canonical.KindTask, "e"), policy: merge.Policy{Lens: lens, Rules: tt.rules}}
+			l.see(l.shows(canonical.GHL))
+			l.see(merge.Seen{System: canonical.Novi, Via: observation.Intent, Creates: true, Wrote: map[string]string{"title": "Ada"}, Shown: mapping.Shown{Parent: "p-novi"}})
+			gone := l.gone(canonical.Novi)
+			gone.Via, gone.Creates, gone.ParentGone = observation.Writeback, true, tt.parentGone
+			if op := l.see(gone); op == "" {
+				t.Fatal("it is nothing new")
+			}
+			base := l.state.Sync.Base[canonical.Novi]
+			if l.state.Deleted() != tt.deleted || !base.Gone || base.Removed || base.External != "novi" || base.Parent != "p-novi" || l.state.Sync.Writing[canonical.Novi].Creates {
+				t.Errorf("deleted %t, want %t; base %+v, writing %+v", l.state.Deleted(), tt.deleted, base, l.state.Sync.Writing)
+			}
+			x := plan.Expect(l.state, canonical.Novi, effect.Effect{System: canonical.Novi, State: effect.Done, Create: true, External: "novi", At: time.UnixMicro(int64(l.seq) * minute)})
+			if p := plan.For(l.state, canonical.Novi, lens, x, true, tt.rules); !p.Empty() {
+				t.Errorf("the plan is %+v", p)
+			}
+		})
+	}
+}

@@ -57,7 +57,8 @@ type Seen struct {
 	Wrote  map[string]string
 	Atomic bool
 	// Target is the record that an intent is about, "" for one that is yet to be
-	// made, which Creates says.
+	// made, which Creates says. Of a writeback's absence that says that the record
+	// was made, and somebody else took it away.
 	Target  canonical.ExternalID
 	Creates bool
 	// Twin says of an absence that the record was merged into another of the

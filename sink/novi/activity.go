@@ -116,11 +116,13 @@ func (a activity) update(ctx context.Context, _ canonical.Event, ref apply.Ref, 
 	if err != nil {
 		return nil, &apierr.Error{System: "novi", Op: "update activity", Class: apierr.Invalid, Message: err.Error(), Err: err}
 	}
-	if _, err := a.client.PutActivity(ctx, budget.Live, string(ref.ID), body); err != nil {
+	answer, err := a.client.PutActivity(ctx, budget.Live, string(ref.ID), body)
+	if err != nil {
 		return nil, err
 	}
 	a.replaced(a.kind, now.ReadBegan)
-	return reread(ctx, a.read, ref)
+	readings, err := reread(ctx, a.read, ref)
+	return answered(activityReading(answer), readings), err
 }
 
 func (a activity) remove(ctx context.Context, ref apply.Ref) error {

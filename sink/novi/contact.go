@@ -166,7 +166,7 @@ func (d contacts) update(ctx context.Context, e canonical.Event, ref apply.Ref, 
 	}
 	d.replaced(canonical.KindContact, now.ReadBegan)
 	readings, err := reread(ctx, d.read, ref)
-	return written(readings, answer), err
+	return written(answered(memberReading(answer), readings), answer), err
 }
 
 // whole returns an error that names the keys which a member lacks as it was

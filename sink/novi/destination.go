@@ -4,6 +4,8 @@ import (
 	"context"
 	"time"
 
+	"github.com/goccy/go-json"
+
 	"github.com/causeway-sync/causeway/internal/apierr"
 	"github.com/causeway-sync/causeway/internal/mapping"
 	"github.com/causeway-sync/causeway/internal/noviapi"
@@ -104,4 +106,33 @@ func readMade(ctx context.Context, read func(context.Context, apply.Ref) (apply.
 		readings = []apply.Reading{{External: ref.ID, Parent: ref.Parent}}
 	}
 	return readings, err
+}
+
+// answered puts the answer to a PUT before what was read after it, if the two
+// differ: somebody has changed the record in between, and may have put back just
+// what we had written over. Without the answer that would look as if the PUT had
+// not been. Whether a site answers with the record is unknown (dossier Novi §3),
+// so one that isn't whole says nothing.
+func answered(answer apply.Reading, readings []apply.Reading) []apply.Reading {
+	if len(readings) != 1 || answer.External != readings[0].External || same(answer.Record, readings[0].Record) || !whole(answer.Record, readings[0].Record) {
+		return readings
+	}
+	answer.Atomic = true
+	return []apply.Reading{answer, readings[0]}
+}
+
+// whole reports whether an answer has all keys of the record, and the lists and
+// objects that it has.
+func whole(answer, record json.RawMessage) bool {
+	var a, r map[string]json.RawMessage
+	if json.Unmarshal(answer, &a) != nil || json.Unmarshal(record, &r) != nil {
+		return false
+	}
+	for key, v := range r {
+		got, there := a[key]
+		if nested := len(v) > 0 && (v[0] == '[' || v[0] == '{'); !there || nested && (len(got) == 0 || got[0] != v[0]) {
+			return false
+		}
+	}
+	return true
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"net/http"
 	"net/http/httptest"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -14,6 +15,7 @@ import (
 	"github.com/causeway-sync/causeway/internal/noviapi"
 	"github.com/causeway-sync/causeway/internal/novisim"
 	"github.com/causeway-sync/causeway/schemas/canonical"
+	"github.com/causeway-sync/causeway/schemas/observation"
 	"github.com/causeway-sync/causeway/sink/apply"
 	"github.com/causeway-sync/causeway/sink/novi"
 	"github.com/causeway-sync/causeway/sink/plan"
@@ -141,6 +143,53 @@ func among(t *testing.T, task map[string]any, method string, act func(*novisim.S
 	t.Cleanup(srv.Close)
 	return novi.New(noviapi.New(noviapi.Config{BaseURL: srv.URL, Clock: clock.System{}, HTTP: srv.Client(),
 		Key: func(context.Context) (string, error) { return "key", nil }}), mapping.Association("US")), member, id
+}
+
+// TestSomebodyPutsItBack: what a person puts back between a PUT and the read
+// after it can be told from a record that never took the PUT.
+func TestSomebodyPutsItBack(t *testing.T) {
+	var id string
+	tests := []struct {
+		name string
+		act  func(*novisim.Server)
+		want []string // what the readings show
+	}{
+		{"nobody", func(*novisim.Server) {}, []string{""}},
+		{"somebody", func(s *novisim.Server) {
+			if _, err := s.EditItem(novisim.ItemEdit{Op: novisim.OpUpdate, ID: id, Fields: map[string]any{"TaskComplete": true}}); err != nil {
+				t.Error(err)
+			}
+		}, []string{"", "true"}},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			var d *novi.Destination
+			d, _, id = among(t, map[string]any{"ActivityType": "Task", "Subject": "Call", "TaskComplete": true}, http.MethodPut, tt.act)
+			ref := apply.Ref{Kind: canonical.KindTask, ID: canonical.ExternalID(id)}
+			now, err := d.ReadToUpdate(t.Context(), ref)
+			if err != nil {
+				t.Fatal(err)
+			}
+			readings, err := d.Update(t.Context(), canonical.NewEvent(canonical.KindTask, "e"), ref, plan.Plan{External: ref.ID, Fields: map[string]string{"completed": ""}}, now)
+			if err != nil {
+				t.Fatal(err)
+			}
+			var got []string
+			for i, r := range readings {
+				shown, err := mapping.Association("US").Show(observation.Observation{System: canonical.Novi, Kind: canonical.KindTask, Endpoint: r.Endpoint, Record: r.Record})
+				if err != nil {
+					t.Fatal(err)
+				}
+				if last := i == len(readings)-1; r.Atomic == last {
+					t.Errorf("reading %d of %d is atomic: %t", i, len(readings), r.Atomic)
+				}
+				got = append(got, shown.Fields["completed"])
+			}
+			if !slices.Equal(got, tt.want) {
+				t.Errorf("completed is shown as %q, want %q", got, tt.want)
+			}
+		})
+	}
 }
 
 // TestMadeAndNotRead: of a record that can't be read after it was made, it is

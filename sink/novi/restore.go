@@ -45,7 +45,7 @@ func (d *Destination) Restore(ctx context.Context, ref apply.Ref, before, lost a
 	}
 	d.replaced(canonical.KindContact, now.ReadBegan)
 	after, err = reread(ctx, c.read, ref)
-	return now, written(after, r), err
+	return now, written(answered(memberReading(r), after), r), err
 }
 
 // giveBack lays over now what lost and before differ in, where now is still as

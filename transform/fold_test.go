@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -300,6 +301,45 @@ func TestADoubtPasses(t *testing.T) {
 			all, dead := contacts(t, h.Conn), bustest.All(t, h.Conn, streams.DEAD)
 			if len(dead) != tt.dead || all[contactID("g1")].MergedInto != "" || all[contactID("g2")].Contact.Email != "office@example.org" || all[contactID("g2")].Version != 2 {
 				t.Errorf("dead letters %v, %+v", dead, all)
+			}
+		})
+	}
+}
+
+// TestMergedAwayUnderAnOldAddress: GHL knows a new address of somebody, Novi
+// merges their record into another and has not heard of it. They stay one.
+func TestMergedAwayUnderAnOldAddress(t *testing.T) {
+	member := func(h *house, id canonical.ExternalID, email string) {
+		record := json.RawMessage("null")
+		if email != "" {
+			record = fmt.Appendf(nil, `{"UniqueID":%q,"Email":%q,"FirstName":"Ada","LastName":"Imhof","CustomerType":"Person","Active":true}`, id, email)
+		}
+		h.see(observation.Observation{System: canonical.Novi, Kind: canonical.KindContact, ExternalID: id, Endpoint: observation.NoviMemberGet, Record: record, Absent: email == ""})
+	}
+	for _, first := range []string{"update", "delete"} {
+		t.Run("the "+first+" first", func(t *testing.T) {
+			h := newHouse(t)
+			member(h, "n1", "ada@example.org")
+			h.person("g1", person{"ada@example.org", "Ada", "Bern"})
+			h.person("g1", person{"ada@new.example.org", "Ada", "Bern"})
+			h.settled()
+			if first == "update" {
+				member(h, "n2", "ada@example.org")
+				member(h, "n1", "")
+			} else {
+				member(h, "n1", "")
+				h.settled()
+				member(h, "n2", "ada@example.org")
+			}
+			h.settled()
+			var live []canonical.Event
+			for _, e := range contacts(t, h.Conn) {
+				if e.MergedInto == "" {
+					live = append(live, e)
+				}
+			}
+			if len(live) != 1 || live[0].Contact.Email != "ada@new.example.org" || !slices.Equal(live[0].Links[canonical.Novi], []canonical.ExternalID{"n2"}) || !slices.Equal(live[0].Links[canonical.GHL], []canonical.ExternalID{"g1"}) {
+				t.Errorf("got %+v", live)
 			}
 		})
 	}

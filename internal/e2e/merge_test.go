@@ -284,6 +284,11 @@ func TestItemsOfTwoWhoAreOne(t *testing.T) {
 		t.Fatal(err)
 	}
 	want := map[string]int{"Call " + due: 1, "Write " + due: 1, "She said.": 1}
+	t.Cleanup(func() {
+		if t.Failed() {
+			t.Logf("ghl has %v, novi has %v, want %v", ghlItems(w), noviItems(w), want)
+		}
+	})
 	bustest.Until(t, func() bool { return maps.Equal(noviItems(w), want) })
 	if err := g.Quiet(t.Context(), g.c, 3*time.Second); err != nil {
 		t.Fatal(err)

@@ -463,7 +463,7 @@ func TestRefusedForGood(t *testing.T) {
 	if answer == nil || answer.Status != 400 || !strings.Contains(letter.Reason, "is not valid") {
 		t.Errorf("got %s", m.Data)
 	}
-	if state, err := b.Last(t.Context(), streams.CANONICAL, "canonical.contact."+tenant+".*.*"); err != nil || state.Seq != letter.Sequence || letter.Stream != streams.CANONICAL {
+	if state, err := b.Last(t.Context(), streams.CANONICAL, "canonical.contact."+tenant+".*.*"); err != nil || letter.Sequence == 0 || letter.Sequence > state.Seq || letter.Stream != streams.CANONICAL {
 		t.Errorf("it looked at %s %d, and the last is %d: %v", letter.Stream, letter.Sequence, state.Seq, err)
 	}
 	b.settled()

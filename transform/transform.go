@@ -109,10 +109,14 @@ func Run(ctx context.Context, cfg Config) error {
 			return fmt.Errorf("consumer %s: %w", c.Durable, err)
 		}
 	}
+	firings, err := derive.NewFirings(cfg.Metrics)
+	if err != nil {
+		return err
+	}
 	var rules []*derive.Rules
 	for _, tenant := range slices.Sorted(maps.Keys(cfg.Tenants)) {
 		if p := cfg.Tenants[tenant]; len(p.Automations) > 0 {
-			r, err := derive.NewRules(ctx, derive.RulesConfig{Bus: cfg.Bus, Clock: cfg.Clock, Logger: cfg.Logger, Tenant: tenant, Rules: p.Automations, Zone: p.Zone})
+			r, err := derive.NewRules(ctx, derive.RulesConfig{Bus: cfg.Bus, Clock: cfg.Clock, Logger: cfg.Logger, Tenant: tenant, Rules: p.Automations, Zone: p.Zone, Firings: firings})
 			if err != nil {
 				return fmt.Errorf("rules of tenant %s: %w", tenant, err)
 			}

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/goccy/go-json"
+	"github.com/prometheus/client_golang/prometheus"
 	"github.com/rs/zerolog"
 	"golang.org/x/sync/errgroup"
 
@@ -30,6 +31,29 @@ type RulesConfig struct {
 	Zone   *time.Location // in which a day begins; nil means UTC
 	// Every is how often it is looked whether a day has begun; 0 means 15 m.
 	Every time.Duration
+	// Firings counts them, see [NewFirings]; nil counts none.
+	Firings *prometheus.CounterVec
+}
+
+// The ends of a firing, as they are counted.
+const (
+	carried = "carried"
+	stopped = "stopped" // it would have fed itself
+)
+
+// NewFirings returns the count of the firings of all tenants' rules, and has r
+// export it; nil exports nothing. A rule's name is one of the configuration's.
+func NewFirings(r prometheus.Registerer) (*prometheus.CounterVec, error) {
+	c := prometheus.NewCounterVec(prometheus.CounterOpts{
+		Name: "causeway_rule_firings_total", Help: "Firings of automations by what became of them: carried, or stopped because the rule would feed itself.",
+	}, []string{"tenant", "rule", "result"})
+	if r == nil {
+		return c, nil
+	}
+	if err := r.Register(c); err != nil {
+		return nil, fmt.Errorf("metrics: %w", err)
+	}
+	return c, nil
 }
 
 // rulesStage names the stage of the dead letters.
@@ -178,28 +202,55 @@ func (r *Rules) carry(ctx context.Context, f rule.Firing) error {
 	if f.Stopped != "" {
 		return r.bury(ctx, f)
 	}
+	fresh := false
 	for _, o := range f.Observations(r.cfg.Tenant) {
+		if f.Date != "" { // it is due for some days, and RAW knows whether it was asked for
+			_, err := r.cfg.Bus.Last(ctx, streams.RAW, streams.Raw(o))
+			if err == nil {
+				continue
+			}
+			if !errors.Is(err, bus.ErrNotFound) {
+				return fmt.Errorf("look for firing %s: %w", f.Key, err)
+			}
+		}
 		body, err := o.Encode()
 		if err != nil {
 			return bus.Terminate(err)
 		}
-		if _, err := r.cfg.Bus.Publish(ctx, bus.Message{Subject: streams.Raw(o), ID: "rule-" + string(o.ExternalID), Data: body}); err != nil {
+		ack, err := r.cfg.Bus.Publish(ctx, bus.Message{Subject: streams.Raw(o), ID: "rule-" + string(o.ExternalID), Data: body})
+		if err != nil {
 			return fmt.Errorf("publish firing %s: %w", f.Key, err)
 		}
+		fresh = fresh || !ack.Duplicate
+	}
+	if fresh {
+		r.count(f, carried)
 	}
 	return nil
+}
+
+// count counts a firing, which happens once however often it is delivered.
+func (r *Rules) count(f rule.Firing, result string) {
+	if r.cfg.Firings != nil {
+		r.cfg.Firings.WithLabelValues(string(r.cfg.Tenant), f.Rule, result).Inc()
+	}
 }
 
 func (r *Rules) bury(ctx context.Context, f rule.Firing) error {
 	id := f.Rule + "-" + string(f.Entity)
 	data, err := json.Marshal(envelope.DeadLetter{Stage: rulesStage, Tenant: r.cfg.Tenant, Kind: f.Kind, ID: id, Class: envelope.Mapping, Reason: f.Stopped, At: f.At.UTC(),
 		Stream: streams.CANONICAL, Sequence: f.Sequence, Subject: streams.Entity(f.Kind, r.cfg.Tenant, f.Entity)})
+	var ack bus.Ack
 	if err == nil {
-		_, err = r.cfg.Bus.Publish(ctx, bus.Message{Subject: streams.Dead(rulesStage, r.cfg.Tenant, f.Kind, id), ID: "dead-" + f.Key, Data: data})
+		ack, err = r.cfg.Bus.Publish(ctx, bus.Message{Subject: streams.Dead(rulesStage, r.cfg.Tenant, f.Kind, id), ID: "dead-" + f.Key, Data: data})
 	}
 	if err != nil {
 		return fmt.Errorf("dead letter of firing %s: %w", f.Key, err)
 	}
+	if ack.Duplicate {
+		return nil
+	}
+	r.count(f, stopped)
 	r.cfg.Logger.Error().Str("tenant", string(r.cfg.Tenant)).Str("id", string(f.Entity)).Uint64("seq", f.Sequence).Str("reason", f.Stopped).Msg("dead letter")
 	return nil
 }

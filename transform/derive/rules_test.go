@@ -6,6 +6,8 @@ import (
 	"time"
 
 	"github.com/goccy/go-json"
+	"github.com/prometheus/client_golang/prometheus"
+	dto "github.com/prometheus/client_model/go"
 	"github.com/rs/zerolog"
 
 	"github.com/causeway-sync/causeway/internal/bus"
@@ -27,7 +29,29 @@ func (calendar) After(time.Duration) <-chan time.Time { return nil }
 
 type office struct {
 	*bus.Conn
-	t *testing.T
+	t       *testing.T
+	firings *prometheus.CounterVec
+}
+
+func open(t *testing.T) office {
+	t.Helper()
+	firings, err := derive.NewFirings(prometheus.NewPedanticRegistry())
+	if err != nil {
+		t.Fatal(err)
+	}
+	return office{bustest.Start(t), t, firings}
+}
+
+// counted checks how many firings of a rule were counted with a result.
+func (o office) counted(rule, result string, want float64) {
+	o.t.Helper()
+	var m dto.Metric
+	if err := o.firings.WithLabelValues(string(tenant), rule, result).Write(&m); err != nil {
+		o.t.Fatal(err)
+	}
+	if got := m.GetCounter().GetValue(); got != want {
+		o.t.Errorf("%g firings of %s are counted as %s, want %g", got, rule, result, want)
+	}
 }
 
 // says publishes an event of a contact.
@@ -49,7 +73,7 @@ func (o office) run(day time.Time, rules ...rule.Definition) {
 	if err != nil {
 		o.t.Fatal(err)
 	}
-	r, err := derive.NewRules(o.t.Context(), derive.RulesConfig{Bus: o, Clock: calendar{day}, Logger: zerolog.Nop(), Tenant: tenant, Rules: set})
+	r, err := derive.NewRules(o.t.Context(), derive.RulesConfig{Bus: o, Clock: calendar{day}, Logger: zerolog.Nop(), Tenant: tenant, Rules: set, Firings: o.firings})
 	if err != nil {
 		o.t.Fatal(err)
 	}
@@ -111,7 +135,7 @@ func (o office) want(names ...string) {
 }
 
 func TestRulesOfADate(t *testing.T) {
-	o := office{bustest.Start(t), t}
+	o := open(t)
 	reminder := rule.Definition{Name: "renewal", When: "after.membership.active", Date: &rule.DateSpec{Field: "membership.expires", DaysBefore: 30},
 		Do: []rule.ActionSpec{{Task: &rule.TaskSpec{Title: "Renewal"}}}}
 	day := func(d int) time.Time { return time.Date(2026, 11, d, 9, 0, 0, 0, time.UTC) }
@@ -126,12 +150,32 @@ func TestRulesOfADate(t *testing.T) {
 	o.says(member("bo", 2, "2026-12-24"))
 	o.run(day(26), reminder) // bo's date is another one now
 	o.want("renewal-ada-2026-12-24-1", "renewal-bo-2026-12-24-1")
+	o.counted("renewal", "carried", 2)
+}
+
+// TestFiringsAreCounted: once each, what would feed itself apart.
+func TestFiringsAreCounted(t *testing.T) {
+	o := open(t)
+	a := rule.Definition{Name: "a", When: "'phone' in changed", Do: []rule.ActionSpec{{AddTag: "a"}, {Task: &rule.TaskSpec{Title: "Call"}}}}
+	o.run(time.Time{}, a)
+	ada := member("ada", 1, "")
+	ada.Changes = []canonical.Change{{Field: "phone", To: "1"}}
+	o.says(ada)
+	ada.Version, ada.Cause.Firing = 2, &canonical.Firing{Rule: "a", Chain: []string{"a"}}
+	ada.Changes = []canonical.Change{{Field: "phone", From: "1", To: "2"}}
+	o.says(ada)
+	o.run(time.Time{}, a)
+	o.counted("a", "carried", 1)
+	o.counted("a", "stopped", 1)
+	if letters := bustest.All(t, o.Conn, streams.DEAD); len(letters) != 1 {
+		t.Errorf("got %d dead letters, want 1", len(letters))
+	}
 }
 
 // TestARuleCountsFromWhenItIsKnown: what happened before doesn't make it fire,
 // nor while it was gone.
 func TestARuleCountsFromWhenItIsKnown(t *testing.T) {
-	o := office{bustest.Start(t), t}
+	o := open(t)
 	a := rule.Definition{Name: "a", When: "after.membership.active", Do: []rule.ActionSpec{{AddTag: "a"}}}
 	b := rule.Definition{Name: "b", When: "after.membership.active", Do: []rule.ActionSpec{{AddTag: "b"}}}
 	o.says(member("before", 1, ""))

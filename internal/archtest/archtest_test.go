@@ -60,7 +60,7 @@ var may = map[string][]string{
 	"internal/replay":       {"internal/bus", "internal/clock", "streams", "schemas/..."},
 	"internal/erase":        {"internal/bus", "internal/clock", "streams", "schemas/..."},
 	"internal/history":      {"internal/bus", "streams", "schemas/..."},
-	"internal/console":      {"internal/budget", "internal/bus", "internal/circuit", "internal/clock", "internal/config", "internal/dead", "internal/hold", "internal/mapping", "internal/noviapi", "internal/process", "internal/rehearse", "internal/rule", "sink/preview", "streams", "schemas/..."},
+	"internal/console":      {"internal/budget", "internal/bus", "internal/circuit", "internal/clock", "internal/config", "internal/dead", "internal/history", "internal/hold", "internal/mapping", "internal/noviapi", "internal/process", "internal/rehearse", "internal/rule", "sink/preview", "streams", "schemas/..."},
 
 	"ingest/webhook": {"internal/bus", "internal/clock", "streams", "schemas/...", "internal/trace"},
 	"ingest/install": {"internal/apierr", "internal/clock", "internal/ghlapi", "internal/tokens", "schemas/..."},

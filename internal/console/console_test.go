@@ -169,8 +169,11 @@ func (s site) ada() canonical.CanonicalID {
 	e.Sync.Stamps["phone"] = canonical.Stamp{At: at.UnixMicro(), Seq: second, Origin: canonical.GHL}
 	e.Sync.Base[canonical.GHL] = canonical.Base{External: "GhlAda1", At: canonical.Read{AsOf: at.UnixMicro()}, Fields: map[string]string{"first_name": "Adah", "phone": "+12025550143"}}
 	s.event(canonical.OpUpdated, e)
-	s.publish(streams.Effect(canonical.Novi, guild, canonical.KindContact, id), effect.Effect{System: canonical.Novi, Tenant: guild, Kind: canonical.KindContact, ID: id, State: effect.Done, Version: 2,
-		Wrote: map[string]string{"phone": "+12025550143"}})
+	write := effect.Effect{System: canonical.Novi, Tenant: guild, Kind: canonical.KindContact, ID: id, State: effect.Intent, Version: 2,
+		Wrote: map[string]string{"phone": "+12025550143"}, TagsAdded: []string{"board"}}
+	s.publish(streams.Effect(canonical.Novi, guild, canonical.KindContact, id), write)
+	write.State, write.Wrote, write.TagsAdded = effect.Done, nil, nil
+	s.publish(streams.Effect(canonical.Novi, guild, canonical.KindContact, id), write)
 	return id
 }
 
@@ -208,12 +211,16 @@ func TestContact(t *testing.T) {
 		"what was decided":         "1 field changed, by somebody in GHL",
 		"the value that lost":      "+12025550199 of Novi lost: the other is newer",
 		"what was written":         "update done",
+		"the tag that was written": "Tag +board",
 		"whom the tag comes from":  `<span class="tag">board</span>`,
 		"the version that brought": "by fetch, version 2",
 	} {
 		if !strings.Contains(page, text) {
 			t.Errorf("it does not show %s: %q is missing", what, text)
 		}
+	}
+	if strings.Contains(page, "update begun") {
+		t.Error("it shows that a write has begun whose end it shows")
 	}
 	phone := s.get(path+"?field=phone", http.StatusOK)
 	if !strings.Contains(phone, "What happened to Phone") || strings.Contains(phone, "the record was fetched") || strings.Contains(phone, "became known") || !strings.Contains(phone, "update done") {

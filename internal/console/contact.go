@@ -4,17 +4,15 @@ import (
 	"cmp"
 	"context"
 	"errors"
-	"fmt"
 	"maps"
 	"net/http"
 	"slices"
 	"strings"
 	"time"
 
-	"github.com/goccy/go-json"
-
 	"github.com/causeway-sync/causeway/internal/bus"
 	"github.com/causeway-sync/causeway/internal/dead"
+	"github.com/causeway-sync/causeway/internal/history"
 	"github.com/causeway-sync/causeway/schemas/canonical"
 	"github.com/causeway-sync/causeway/schemas/effect"
 	"github.com/causeway-sync/causeway/schemas/observation"
@@ -164,57 +162,28 @@ type tagRow struct {
 func (c *Console) contact(w http.ResponseWriter, r *http.Request) error {
 	ctx := r.Context()
 	name, id := canonical.Tenant(r.PathValue("tenant")), canonical.CanonicalID(r.PathValue("id"))
-	versions, err := c.versions(ctx, name, id)
+	now, all, err := history.Story(ctx, c.bus, history.Ref{Tenant: name, Kind: canonical.KindContact, ID: id})
+	if errors.Is(err, history.ErrUnknown) {
+		return notFound("tenant %s has no contact %s", name, id)
+	}
 	if err != nil {
 		return err
 	}
-	if len(versions) == 0 {
-		return notFound("tenant %s has no contact %s", name, id)
-	}
-	last := versions[len(versions)-1].Event
+	last := now.Event
 	p := contactPage{Tenant: name, ID: id, Contact: last.Contact, Version: last.Version, Merged: last.MergedInto, Field: r.FormValue("field"),
 		Name: cmp.Or(strings.TrimSpace(last.Contact.FirstName+" "+last.Contact.LastName), last.Contact.Email, string(id))}
 	for _, f := range last.Sync.Folded {
 		p.Folded = append(p.Folded, f.ID)
 	}
-	if p.Sides, err = c.sides(ctx, name, last, versions[len(versions)-1].seq); err != nil {
+	if p.Sides, err = c.sides(ctx, name, last, now.Seq); err != nil {
 		return err
 	}
-	p.Fields, p.Tags = fieldRows(versions)
-	if p.Timeline, err = c.timeline(ctx, name, last, versions); err != nil {
-		return err
-	}
+	p.Fields, p.Tags = fieldRows(now, all)
+	p.Timeline = timeline(all)
 	if p.Field != "" {
 		p.Timeline = about(p.Timeline, p.Field)
 	}
 	return c.show(w, r, "contact", p.Name, []string{contactTopic(name, id), "dead", "holds"}, p)
-}
-
-// version is one state of a contact.
-type version struct {
-	canonical.Event
-	op  canonical.Op
-	at  time.Time
-	seq uint64
-}
-
-// versions returns a contact's states that CANONICAL still has, the oldest
-// first.
-func (c *Console) versions(ctx context.Context, t canonical.Tenant, id canonical.CanonicalID) ([]version, error) {
-	var out []version
-	err := c.bus.Scan(ctx, streams.CANONICAL, streams.Entity(canonical.KindContact, t, id), time.Time{}, func(m bus.Stored) error {
-		s, err := streams.Parse(m.Subject)
-		if err != nil {
-			return err
-		}
-		e, err := canonical.DecodeEvent(m.Data)
-		if err != nil {
-			return fmt.Errorf("decode message %d of %s: %w", m.Seq, m.Stream, err)
-		}
-		out = append(out, version{Event: e, op: s.Op, at: m.Time, seq: m.Seq})
-		return nil
-	})
-	return out, err
 }
 
 // sides says of each system what it shows, and whether what is to be there is.
@@ -252,44 +221,25 @@ func (c *Console) sides(ctx context.Context, t canonical.Tenant, e canonical.Eve
 }
 
 // fieldRows puts what is true beside what each system shows.
-func fieldRows(versions []version) ([]fieldRow, []tagRow) {
-	e := versions[len(versions)-1].Event
-	names := map[string]bool{}
-	for _, f := range canonical.ContactFields() {
-		names[f] = e.Contact.Field(f) != ""
-	}
-	for f := range e.Contact.Custom {
-		names[canonical.CustomPrefix+f] = true
-	}
-	for _, b := range e.Sync.Base {
-		for f, v := range b.Fields {
-			names[f] = names[f] || v != ""
-		}
-	}
-	shown := func(system canonical.System, f, value string) shownValue {
-		b, ok := e.Sync.Base[system]
-		v, known := b.Fields[f]
-		if !ok || !known || b.Gone {
-			return shownValue{}
-		}
-		if r, ok := e.Sync.Rendered[system][f]; ok && r.Shown == v && r.Value == value {
-			return shownValue{Value: v, Known: true}
-		}
-		return shownValue{Value: v, Known: true, Differ: v != value}
-	}
-	var out []fieldRow
-	for _, f := range slices.SortedFunc(maps.Keys(names), byField) {
-		if !names[f] {
+func fieldRows(now history.State, all history.Timeline) (fields []fieldRow, tags []tagRow) {
+	for _, f := range now.Fields {
+		o := originOf(f, all)
+		if tag, is := strings.CutPrefix(f.Name, canonical.TagField("")); is {
+			if f.Value != "" {
+				tags = append(tags, tagRow{tag, o, f.Shown[canonical.GHL] != "", f.Shown[canonical.Novi] != ""})
+			}
 			continue
 		}
-		value := e.Contact.Field(f)
-		out = append(out, fieldRow{Field: f, Value: value, GHL: shown(canonical.GHL, f, value), Novi: shown(canonical.Novi, f, value), Origin: originOf(e.Sync.Stamps[f], versions), Held: e.Sync.Held(f)})
+		shown := func(system canonical.System) shownValue {
+			v, known := f.Shown[system]
+			r, rendered := now.Event.Sync.Rendered[system][f.Name]
+			same := v == f.Value || rendered && r.Shown == v && r.Value == f.Value
+			return shownValue{Value: v, Known: known, Differ: known && !same}
+		}
+		fields = append(fields, fieldRow{Field: f.Name, Value: f.Value, GHL: shown(canonical.GHL), Novi: shown(canonical.Novi), Origin: o, Held: f.Held})
 	}
-	var tags []tagRow
-	for _, tag := range e.Contact.Tags {
-		tags = append(tags, tagRow{tag, originOf(e.Sync.Tags[tag].Stamp, versions), slices.Contains(e.Sync.Base[canonical.GHL].Tags, tag), slices.Contains(e.Sync.Base[canonical.Novi].Tags, tag)})
-	}
-	return out, tags
+	slices.SortFunc(fields, func(a, b fieldRow) int { return byField(a.Field, b.Field) })
+	return fields, tags
 }
 
 // order is how people read a contact; the other fields follow by name.
@@ -305,50 +255,59 @@ func byField(a, b string) int {
 	return cmp.Or(cmp.Compare(at(a), at(b)), strings.Compare(a, b))
 }
 
-// originOf finds the version that a field's stamp came with.
-func originOf(s canonical.Stamp, versions []version) origin {
-	if s == (canonical.Stamp{}) {
-		return origin{}
-	}
-	o := origin{System: s.Origin, At: time.UnixMicro(s.At), Seq: s.Seq}
-	for _, v := range versions {
-		if v.Cause.Sequence == s.Seq {
-			o.Version, o.Via = v.Version, v.Cause.Via
+// originOf finds the version that a field's value came with.
+func originOf(f history.Field, all history.Timeline) origin {
+	o := origin{System: f.Origin, At: f.At, Seq: f.Seq}
+	for _, e := range all.Entries {
+		if e.Step == history.StepVersion && f.Seq > 0 && e.Cause.Sequence == f.Seq {
+			o.Version, o.Via = e.Version, e.Cause.Via
 		}
 	}
 	return o
 }
 
-// most is how many lines of each kind a time line has.
+// most is how many lines of what a system showed a time line has.
 const most = 200
 
 // timeline is what was seen, decided and written, the newest first.
-func (c *Console) timeline(ctx context.Context, t canonical.Tenant, e canonical.Event, versions []version) ([]happened, error) {
+func timeline(all history.Timeline) []happened {
 	var out []happened
-	for _, v := range versions {
-		h := happened{At: v.at, What: "decided", System: v.Cause.System, Version: v.Version, Stream: streams.CANONICAL, Seq: v.seq, Changes: v.Changes, Title: decided(v), By: by(v)}
+	seen := map[canonical.System]int{}
+	last, ended := map[canonical.System]int{}, map[canonical.System]bool{} // by system, the write that came before this in out
+	for _, e := range slices.Backward(all.Entries) {
+		h := happened{At: e.At, System: e.System, Version: e.Version, Stream: e.Stream, Seq: e.Seq, Problem: e.Reason}
+		switch e.Step {
+		case history.StepVersion:
+			h.What, h.Title, h.By, h.Changes, h.Problem = "decided", decided(e), by(e), e.Changes, ""
+		case history.StepIntent, history.StepOutcome:
+			if e.State == effect.Intent && ended[e.System] {
+				ended[e.System] = false // its end says it all
+				if end := last[e.System]; len(out[end].Fields) == 0 {
+					out[end].Fields = wrote(e)
+				}
+				continue
+			}
+			last[e.System], ended[e.System] = len(out), e.State == effect.Done
+			h.What, h.Title = ending(e)
+			h.Fields = wrote(e)
+		default:
+			title, ok := viaTitles[e.Via]
+			if !ok || seen[e.System] == most {
+				continue // what the stages tell one another, and dead letters, which have their own place
+			}
+			seen[e.System]++
+			if e.Absent {
+				title += ": it is not there"
+			}
+			h.What, h.Title, h.Version, h.Problem = "seen", title, 0, ""
+		}
 		out = append(out, h)
 	}
-	for _, system := range []canonical.System{canonical.GHL, canonical.Novi} {
-		written, err := c.written(ctx, t, e.ID(), system)
-		if err != nil {
-			return nil, err
-		}
-		out = append(out, written...)
-		for _, external := range e.Links[system] {
-			seen, err := c.sights(ctx, observation.Observation{System: system, Tenant: t, Kind: canonical.KindContact, ExternalID: external})
-			if err != nil {
-				return nil, err
-			}
-			out = append(out, seen...)
-		}
-	}
-	slices.SortStableFunc(out, func(a, b happened) int { return b.At.Compare(a.At) })
-	return out, nil
+	return out
 }
 
-func decided(v version) string {
-	switch v.op {
+func decided(e history.Entry) string {
+	switch e.Op {
 	case canonical.OpCreated:
 		return "became known"
 	case canonical.OpDeleted:
@@ -358,13 +317,13 @@ func decided(v version) string {
 	case canonical.OpObserved:
 		return "looked at: nothing public changed"
 	}
-	return count(len(v.Changes), "field") + " changed"
+	return count(len(e.Changes), "field") + " changed"
 }
 
 // by says who made a version's changes.
-func by(v version) string {
+func by(e history.Entry) string {
 	var who []string
-	for _, x := range v.Changes {
+	for _, x := range e.Changes {
 		if n := userOf(x.Origin); !slices.Contains(who, n) {
 			who = append(who, n)
 		}
@@ -385,74 +344,41 @@ func userOf(s canonical.System) string {
 	return ""
 }
 
-// written is what EFFECTS has of a contact at a system: of each write its end,
-// or that it has begun.
-func (c *Console) written(ctx context.Context, t canonical.Tenant, id canonical.CanonicalID, system canonical.System) ([]happened, error) {
-	var out []happened
-	err := c.bus.Scan(ctx, streams.EFFECTS, streams.Effect(system, t, canonical.KindContact, id), time.Time{}, func(m bus.Stored) error {
-		var x effect.Effect
-		if err := json.Unmarshal(m.Data, &x); err != nil {
-			return fmt.Errorf("decode message %d of %s: %w", m.Seq, m.Stream, err)
-		}
-		h := happened{At: m.Time, What: "written", System: system, Version: x.Version, Stream: streams.EFFECTS, Seq: m.Seq, Fields: slices.SortedFunc(maps.Keys(x.Wrote), byField), Problem: x.Reason}
-		for _, tag := range x.TagsAdded {
-			h.Fields = append(h.Fields, "tag +"+tag)
-		}
-		for _, tag := range x.TagsRemoved {
-			h.Fields = append(h.Fields, "tag −"+tag)
-		}
-		what := "update"
-		switch {
-		case x.Create:
-			what = "create"
-		case x.Delete:
-			what = "delete"
-		}
-		switch x.State {
-		case effect.Intent:
-			h.Title = what + " begun"
-		case effect.Done:
-			h.Title = what + " done"
-			if n := len(out); n > 0 && strings.HasSuffix(out[n-1].Title, " begun") {
-				if len(h.Fields) == 0 {
-					h.Fields = out[n-1].Fields
-				}
-				out = out[:n-1] // its end says it all
-			}
-		case effect.Failed:
-			h.What, h.Title = "refused", what+" failed"
-		case effect.Ambiguous:
-			h.What, h.Title = "refused", what+" without an answer: it is looked up"
-		}
-		out = append(out, h)
-		return nil
-	})
-	return out[max(0, len(out)-most):], err
+// ending says how far a write is.
+func ending(e history.Entry) (what, title string) {
+	did := "update"
+	switch {
+	case e.Create:
+		did = "create"
+	case e.Delete:
+		did = "delete"
+	}
+	switch e.State {
+	case effect.Intent:
+		return "written", did + " begun"
+	case effect.Done:
+		return "written", did + " done"
+	case effect.Failed:
+		return "refused", did + " failed"
+	}
+	return "refused", did + " without an answer: it is looked up"
 }
 
-// sights is what RAW has of a record.
-func (c *Console) sights(ctx context.Context, o observation.Observation) ([]happened, error) {
-	var out []happened
-	err := c.bus.Scan(ctx, streams.RAW, streams.RawOf(o), time.Time{}, func(m bus.Stored) error {
-		s, err := streams.Parse(m.Subject)
-		if err != nil {
-			return err
+// wrote names the fields of a write, tags last.
+func wrote(e history.Entry) []string {
+	var fields, tags []string
+	for _, f := range slices.SortedFunc(maps.Keys(e.Wrote), byField) {
+		tag, is := strings.CutPrefix(f, canonical.TagField(""))
+		switch {
+		case !is:
+			fields = append(fields, f)
+		case e.Wrote[f] != "":
+			tags = append(tags, "tag +"+tag)
+		default:
+			tags = append(tags, "tag −"+tag)
 		}
-		title, ok := viaTitles[s.Via]
-		if !ok {
-			return nil // what the stages tell one another
-		}
-		var x struct {
-			Absent   bool      `json:"absent"`
-			Modified time.Time `json:"modified"`
-		}
-		if json.Unmarshal(m.Data, &x) == nil && x.Absent {
-			title += ": it is not there"
-		}
-		out = append(out, happened{At: m.Time, What: "seen", System: o.System, Title: title, Stream: streams.RAW, Seq: m.Seq})
-		return nil
-	})
-	return out[max(0, len(out)-most):], err
+	}
+	return append(fields, tags...)
 }
 
 var viaTitles = map[observation.Via]string{

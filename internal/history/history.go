@@ -3,7 +3,7 @@
 //
 // [Find] says which entities somebody means; [Show] is one at a time that has
 // passed; [BlameField] is where a field has its value from; [Read] is all that
-// happened, and [Trace] what followed from one message. They only read, and
+// happened, [Story] that and what is, and [Trace] what followed from one message. They only read, and
 // what they return holds personal data: it is for a person who asks, never for
 // a log.
 //
@@ -254,14 +254,30 @@ type Range struct {
 // Read returns an entity's timeline. It returns [ErrUnknown] if there is no such
 // entity.
 func Read(ctx context.Context, b Broker, ref Ref) (Timeline, error) {
-	t := Timeline{Ref: ref, Records: map[canonical.System][]canonical.ExternalID{}}
-	versions, err := versions(ctx, b, ref)
+	all, err := versions(ctx, b, ref)
 	if err != nil {
-		return t, err
+		return Timeline{}, err
 	}
-	if len(versions) == 0 {
-		return t, fmt.Errorf("%s %s of tenant %s: %w", ref.Kind, ref.ID, ref.Tenant, ErrUnknown)
+	return read(ctx, b, ref, all)
+}
+
+// Story returns an entity as it is and its timeline. It returns [ErrUnknown] if
+// there is no such entity.
+func Story(ctx context.Context, b Broker, ref Ref) (State, Timeline, error) {
+	all, err := versions(ctx, b, ref)
+	if err != nil {
+		return State{}, Timeline{}, err
 	}
+	t, err := read(ctx, b, ref, all)
+	if err != nil {
+		return State{}, Timeline{}, err
+	}
+	s, err := show(ref, all, time.Time{})
+	return s, t, err
+}
+
+func read(ctx context.Context, b Broker, ref Ref, versions []version) (Timeline, error) {
+	t := Timeline{Ref: ref, Records: map[canonical.System][]canonical.ExternalID{}}
 	for i, v := range versions {
 		t.Entries = append(t.Entries, v.entry())
 		if before := previous(versions, i); before+1 < v.event.Version {
@@ -315,7 +331,8 @@ func (v version) entry() Entry {
 		Changes: v.event.Changes, Cause: &cause, MergedInto: v.event.MergedInto, Reason: cause.Reason}
 }
 
-// versions returns those that are kept, the oldest first.
+// versions returns those that are kept, the oldest first. It returns
+// [ErrUnknown] if there are none.
 func versions(ctx context.Context, b Broker, ref Ref) ([]version, error) {
 	var out []version
 	err := b.Scan(ctx, streams.CANONICAL, streams.Entity(ref.Kind, ref.Tenant, ref.ID), time.Time{}, func(m bus.Stored) error {
@@ -330,6 +347,9 @@ func versions(ctx context.Context, b Broker, ref Ref) ([]version, error) {
 		out = append(out, version{m, p.Op, e})
 		return nil
 	})
+	if err == nil && len(out) == 0 {
+		err = fmt.Errorf("%s %s of tenant %s: %w", ref.Kind, ref.ID, ref.Tenant, ErrUnknown)
+	}
 	return out, err
 }
 

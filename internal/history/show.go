@@ -53,9 +53,10 @@ func Show(ctx context.Context, b Broker, ref Ref, at time.Time) (State, error) {
 	if err != nil {
 		return State{}, err
 	}
-	if len(all) == 0 {
-		return State{}, fmt.Errorf("%s %s of tenant %s: %w", ref.Kind, ref.ID, ref.Tenant, ErrUnknown)
-	}
+	return show(ref, all, at)
+}
+
+func show(ref Ref, all []version, at time.Time) (State, error) {
 	i := len(all) - 1
 	for !at.IsZero() && i >= 0 && all[i].stored.Time.After(at) {
 		i--
@@ -93,6 +94,9 @@ func fields(e canonical.Event) []Field {
 	if e.Kind() == canonical.KindContact {
 		for _, f := range canonical.ContactFields() {
 			names[f] = true
+		}
+		for f := range e.Contact.Custom {
+			names[canonical.CustomPrefix+f] = true
 		}
 	}
 	var out []Field
@@ -192,11 +196,7 @@ var ErrNoField = errors.New("it never had a value")
 // named as in events: "phone", "address.city", "custom.shirt_size"; a tag is
 // "tag:board".
 func BlameField(ctx context.Context, b Broker, ref Ref, field string) (Blame, error) {
-	t, err := Read(ctx, b, ref)
-	if err != nil {
-		return Blame{}, err
-	}
-	state, err := Show(ctx, b, ref, time.Time{})
+	state, t, err := Story(ctx, b, ref)
 	if err != nil {
 		return Blame{}, err
 	}

@@ -39,6 +39,7 @@ type devCmd struct {
 	Twins     bool          `help:"Some people are entered twice and merged, and addresses go from one to another." default:"true" negatable:""`
 	Faults    faults        `help:"Let webhooks be dropped, doubled, late and out of order. With --faults=all both APIs fail as well: 429, 5xx, connections that break after the write, creates that are refused and done all the same."`
 	OAuth     bool          `name:"oauth" help:"Reach GHL through a marketplace app that is installed, refreshed every few seconds, and with --exit uninstalled, instead of with a private integration token."`
+	Rules     bool          `help:"Switch on the automations of docs/automations.md, to watch them fire. Not with --exit, whose judge takes what nobody has written for an error."`
 	Verbose   bool          `short:"v" help:"Print the stages' logs."`
 	Console   string        `help:"Address of the console, but not with --exit; if somebody else has it, any other port. Empty for none." default:"127.0.0.1:8480" placeholder:"ADDR"`
 }
@@ -70,6 +71,9 @@ func (c *devCmd) Run(ctx context.Context) (err error) {
 	fill(&c.Contacts, -1, 12, 200)
 	fill(&c.Changes, -1, 0, 500)
 	fill(&c.Limits, 0, 1, 20)
+	if c.Rules && c.Exit {
+		return errors.New("--rules is to look at; the judge of --exit doesn't know what automations do")
+	}
 	if c.Data == "" {
 		if c.Data, err = os.MkdirTemp("", "causeway-"); err != nil {
 			return fmt.Errorf("data directory: %w", err)
@@ -80,6 +84,9 @@ func (c *devCmd) Run(ctx context.Context) (err error) {
 		return fmt.Errorf("data directory: %w", err)
 	}
 	o := dev.Options{Dir: c.Data, Seed: c.Seed, Limits: c.Limits, PollGHL: c.Poll, PollNovi: c.Poll, Items: c.Items, Twins: c.Exit && c.Twins, OAuth: c.OAuth, Faults: c.Faults.Faults}
+	if c.Rules {
+		o.Rules = dev.Automations
+	}
 	switch c.Mode {
 	case "webhooks":
 		o.PollGHL, o.PollNovi, o.Items, o.Twins = 0, 0, false, false

@@ -1,6 +1,7 @@
 package dev
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"io"
@@ -50,6 +51,9 @@ func (w *World) Day(ctx context.Context, d *Day) error {
 `, w.GHLURL, w.GHLURL, w.NoviURL, w.NoviURL, w.HookURL, w.http["ingest"], w.NATSAddr, w.Dir)
 	if d.Console != "" {
 		say("  console                 %s   (open it in a browser)\n", d.Console)
+	}
+	if w.rules {
+		say("The automations of docs/automations.md are on: watch what happens when Otto joins.\n")
 	}
 	say("What travels. A line with a ◆ is a person's edit; one with a → is Causeway writing it at the other side.\n")
 	account := &account{w: w, out: d.Out, edited: map[string]time.Time{}}
@@ -167,14 +171,14 @@ func (a *account) follow(ctx context.Context) error {
 
 // lines returns what is new in both ledgers, in canonical terms.
 func (a *account) lines() ([]entry, error) {
-	fresh, n := a.w.GHL.LedgerAfter(a.ghlSeq), len(a.w.Novi.LedgerAfter(a.noviSeq))
-	if len(fresh)+n == 0 {
+	fresh, also := a.w.GHL.LedgerAfter(a.ghlSeq), a.w.Novi.LedgerAfter(a.noviSeq)
+	if len(fresh)+len(also) == 0 {
 		return nil, nil
 	}
 	if len(fresh) > 0 {
 		a.ghlSeq = fresh[len(fresh)-1].Seq
 	}
-	a.noviSeq += int64(n)
+	a.noviSeq += int64(len(also))
 	ghl, err := a.w.ghlEntries()
 	if err != nil {
 		return nil, err
@@ -185,8 +189,43 @@ func (a *account) lines() ([]entry, error) {
 	}
 	out := append(slices.Clone(ghl[a.ghl:]), novi[a.novi:]...)
 	a.ghl, a.novi = len(ghl), len(novi)
+	out = append(out, written(fresh, also)...)
 	slices.SortStableFunc(out, func(x, y entry) int { return x.at.Compare(y.at) })
 	return out, nil
+}
+
+// written returns the tasks and notes that ledgers say were made, as entries of
+// the records that they hang on.
+func written(ghl []ghlsim.LedgerEntry, novi []novisim.LedgerEntry) []entry {
+	var out []entry
+	for _, l := range ghl {
+		if l.Op != ghlsim.OpCreate || l.Kind != ghlsim.KindTask && l.Kind != ghlsim.KindNote {
+			continue
+		}
+		e := entry{system: canonical.GHL, record: l.ContactID, at: l.At, human: l.Actor == ghlsim.ActorHuman, changes: map[string]string{l.Kind: ""}}
+		for _, c := range l.Changes {
+			if text, ok := c.To.(string); ok && c.Field == map[string]string{ghlsim.KindTask: "title", ghlsim.KindNote: "body"}[l.Kind] {
+				e.changes[l.Kind] = text
+			}
+		}
+		out = append(out, e)
+	}
+	for _, l := range novi {
+		if l.Op != novisim.OpCreate || l.Kind != novisim.KindActivity {
+			continue
+		}
+		made := map[string]string{}
+		for _, c := range l.Changes {
+			made[c.Field], _ = c.To.(string)
+		}
+		for kind, what := range itemKinds {
+			if what == made["ActivityType"] {
+				out = append(out, entry{system: canonical.Novi, record: l.MemberID, at: l.At, human: l.Actor == novisim.ActorHuman,
+					changes: map[string]string{string(kind): cmp.Or(made["Subject"], made["Notes"])}})
+			}
+		}
+	}
+	return out
 }
 
 func (a *account) print(e entry) {

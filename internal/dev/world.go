@@ -5,6 +5,7 @@ import (
 	"context"
 	"crypto/ed25519"
 	"crypto/x509"
+	_ "embed" // the automations
 	"encoding/pem"
 	"errors"
 	"fmt"
@@ -39,6 +40,12 @@ const (
 	Workflow = "WflWelcome0000000001"
 	Campaign = "CmpWinBack0000000001"
 )
+
+// Automations are the recipes of docs/automations.md that need no other service,
+// for Options.Rules.
+//
+//go:embed rules.yaml
+var Automations string
 
 // indexLag is how far GHL's search is behind.
 const indexLag = 2 * time.Second
@@ -109,6 +116,7 @@ type World struct {
 
 	items  bool // people write tasks and notes too
 	twins  bool // people are entered twice
+	rules  bool // there are automations
 	faults Faults
 	http   map[string]string // health addresses by stage
 	settle time.Duration     // how long nothing may happen before it counts as quiet
@@ -256,6 +264,7 @@ func NewWorld(ctx context.Context, o Options) (*World, error) {
 			w.NoviURL, o.CreateNovi, o.PollNovi, 2*o.PollNovi, 20*o.Limits, 600*o.Limits, 100_000*o.Limits, o.HoldCount, cmp.Or(o.Duplicates, mapping.KeepDuplicates)),
 	}
 	if o.Rules != "" {
+		w.rules = true
 		files["causeway.yaml"] += "    rules:\n" + o.Rules
 	}
 	for name, text := range files {

@@ -605,8 +605,16 @@ func (t *Tenant) mapping() error {
 	if t.Novi != nil && spec.Contact.CreateWhen.Novi == "" {
 		return errors.New("novi.create: has to be said here or in mapping.contact.create_when: always, never or a condition; a Novi member is a QuickBooks customer, so there is no default")
 	}
-	if t.lens, t.policy, err = spec.Build(t.Region); err != nil {
-		return fmt.Errorf("mapping.%w", err)
+	t.lens, t.policy, err = t.Build(spec)
+	return err
+}
+
+// Build returns what spec, with its template, comes to for t: the zones are t's,
+// and what a Novi without activities can't have is switched off.
+func (t *Tenant) Build(spec mapping.Spec) (*mapping.Lens, *mapping.Policy, error) {
+	lens, policy, err := spec.Build(t.Region)
+	if err != nil {
+		return nil, nil, fmt.Errorf("mapping.%w", err)
 	}
 	ghl, err := time.LoadLocation(t.Timezone)
 	novi := ghl
@@ -614,15 +622,15 @@ func (t *Tenant) mapping() error {
 		novi, err = time.LoadLocation(t.Novi.Timezone)
 	}
 	if err != nil {
-		return fmt.Errorf("timezone: %w", err)
+		return nil, nil, fmt.Errorf("timezone: %w", err)
 	}
-	t.lens.InZones(ghl, novi)
+	lens.InZones(ghl, novi)
 	if t.Novi != nil && !t.Novi.HasActivities() {
 		for _, kind := range canonical.Items() {
-			t.policy.Off[mapping.Flow{Kind: kind, System: canonical.Novi}] = true
+			policy.Off[mapping.Flow{Kind: kind, System: canonical.Novi}] = true
 		}
 	}
-	return nil
+	return lens, policy, nil
 }
 
 func first(errs ...error) error {

@@ -222,7 +222,7 @@ func TestInBrowser(t *testing.T) {
 	for _, scheme := range schemes {
 		p.screen(1280, scheme)
 		for name, path := range map[string]string{"overview": "/", "tenant": "/t/guild", "contacts": "/t/guild/contacts", "contact": contact, "field": contact + "?field=phone#timeline", "dead": "/dead", "letter": "/dead/" + letter,
-			"holds": "/holds", "hold": "/holds/guild", "conflicts": "/conflicts", "reads": "/reads", "audit": "/audit", "mapping": "/t/guild/mapping", "rules": "/t/guild/rules", "rule": "/t/guild/rules/edit?recipe=welcome", "problem": "/t/nobody"} {
+			"holds": "/holds", "hold": "/holds/guild", "conflicts": "/conflicts", "reads": "/reads", "audit": "/audit", "mapping": "/t/guild/mapping", "mapping-task": "/t/guild/mapping?kind=task", "rules": "/t/guild/rules", "rule": "/t/guild/rules/edit?recipe=welcome", "problem": "/t/nobody"} {
 			p.open(path)
 			p.shoot(name + "-" + scheme)
 			p.accessible(source, name+", "+scheme)

@@ -2,6 +2,7 @@ package console
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"crypto/sha256"
 	"encoding/hex"
@@ -32,14 +33,16 @@ import (
 	"github.com/causeway-sync/causeway/streams"
 )
 
-// mappingPage is where a tenant's contact fields live, to be changed.
+// mappingPage is where the fields of a kind live for a tenant, to be changed.
 type mappingPage struct {
 	Tenant  canonical.Tenant
+	Kind    canonical.Kind
+	Kinds   []canonical.Kind
 	Rows    []bindingRow
 	Sum     string // of the file, as the form was made from it
 	File    string
 	Save    bool
-	Contact canonical.CanonicalID
+	Example canonical.CanonicalID // whose values are shown
 	Name    string
 	Known   map[canonical.System][]string // fields that the records have
 	Free    []string                      // canonical fields without a binding
@@ -50,6 +53,29 @@ type mappingPage struct {
 	Changed []string
 	Laws    []mapping.Violation
 	Plan    *planned
+}
+
+// At is the page's address.
+func (p mappingPage) At() string {
+	at := "/t/" + string(p.Tenant) + "/mapping"
+	if p.Kind != canonical.KindContact {
+		at += "?kind=" + string(p.Kind)
+	}
+	return at
+}
+
+// kinds are those that have a mapping.
+func kinds() []canonical.Kind {
+	return append([]canonical.Kind{canonical.KindContact}, canonical.Items()...)
+}
+
+// kindOf is the kind that a request is about.
+func kindOf(r *http.Request) (canonical.Kind, error) {
+	kind := canonical.Kind(cmp.Or(r.FormValue("kind"), string(canonical.KindContact)))
+	if !slices.Contains(kinds(), kind) {
+		return "", notFound("there is no mapping of %s", kind)
+	}
+	return kind, nil
 }
 
 // KnownAt is what the records of a system have.
@@ -92,9 +118,9 @@ func (s settings) sum() string {
 	return hex.EncodeToString(h[:8])
 }
 
-// fieldsPath is where the fields of contacts are in the file.
-func (s settings) fieldsPath() []string {
-	below := []string{"mapping", "contact", "fields"}
+// fieldsPath is where the fields of a kind are in the file.
+func (s settings) fieldsPath(kind canonical.Kind) []string {
+	below := []string{"mapping", string(kind), "fields"}
 	if s.inDir {
 		return below
 	}
@@ -147,7 +173,7 @@ func effective(t config.Tenant, own mapping.Spec) (mapping.Spec, error) {
 	return spec, nil
 }
 
-func rowsOf(fields map[string]*mapping.FieldSpec) []bindingRow {
+func rowsOf(kind canonical.Kind, fields map[string]*mapping.FieldSpec) []bindingRow {
 	var out []bindingRow
 	for _, name := range slices.SortedFunc(maps.Keys(fields), byField) {
 		f := fields[name]
@@ -161,6 +187,11 @@ func rowsOf(fields map[string]*mapping.FieldSpec) []bindingRow {
 		}
 		if r.Authority == "" {
 			r.Authority = mapping.Newest
+		}
+		if kind == canonical.KindAppointment { // they are GHL's, and never written there
+			if r.Authority = mapping.ByGHL; r.GHL != "" {
+				r.GHLWrite = string(mapping.Never)
+			}
 		}
 		out = append(out, r)
 	}
@@ -176,7 +207,7 @@ func whenWritten(s string) string {
 }
 
 // asked returns the fields that a form changes, by name; nil takes one away.
-func asked(r *http.Request, now map[string]*mapping.FieldSpec) (map[string]*mapping.FieldSpec, error) {
+func asked(r *http.Request, kind canonical.Kind, now map[string]*mapping.FieldSpec) (map[string]*mapping.FieldSpec, error) {
 	f := r.PostForm
 	names := f["field"]
 	for _, column := range []string{"ghl", "novi", "convert", "authority", "ghl_write", "novi_write"} {
@@ -185,7 +216,7 @@ func asked(r *http.Request, now map[string]*mapping.FieldSpec) (map[string]*mapp
 		}
 	}
 	shown := map[string]bindingRow{}
-	for _, row := range rowsOf(now) {
+	for _, row := range rowsOf(kind, now) {
 		shown[row.Field] = row
 	}
 	out := map[string]*mapping.FieldSpec{}
@@ -234,14 +265,14 @@ func asked(r *http.Request, now map[string]*mapping.FieldSpec) (map[string]*mapp
 	return out, nil
 }
 
-// changedBy lays fields over a tenant's own mapping.
-func changedBy(own mapping.Spec, fields map[string]*mapping.FieldSpec) mapping.Spec {
-	all := maps.Clone(own.Contact.Fields)
+// changedBy lays fields of a kind over a tenant's own mapping.
+func changedBy(own mapping.Spec, kind canonical.Kind, fields map[string]*mapping.FieldSpec) mapping.Spec {
+	all := maps.Clone(own.FieldsOf(kind))
 	if all == nil {
 		all = map[string]*mapping.FieldSpec{}
 	}
 	maps.Copy(all, fields)
-	own.Contact.Fields = all
+	own.SetFieldsOf(kind, all)
 	return own
 }
 
@@ -250,7 +281,11 @@ func (c *Console) mapping(w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		return err
 	}
-	return c.mappingShown(w, r, s, nil)
+	kind, err := kindOf(r)
+	if err != nil {
+		return err
+	}
+	return c.mappingShown(w, r, s, kind, nil)
 }
 
 // try shows what a changed mapping would do, and changes nothing.
@@ -263,51 +298,54 @@ func (c *Console) try(w http.ResponseWriter, r *http.Request) error {
 	if err := r.ParseForm(); err != nil {
 		return problem{http.StatusBadRequest, "the form can't be read"}
 	}
+	kind, err := kindOf(r)
+	if err != nil {
+		return err
+	}
 	spec, err := effective(s.tenant, s.tenant.Mapping)
 	if err != nil {
 		return err
 	}
-	fields, err := asked(r, spec.Contact.Fields)
+	fields, err := asked(r, kind, spec.FieldsOf(kind))
 	if err != nil {
 		return err
 	}
-	return c.mappingShown(w, r, s, fields)
+	return c.mappingShown(w, r, s, kind, fields)
 }
 
-// mappingShown shows the mapping with fields changed; nil is none, and not
-// tried.
-func (c *Console) mappingShown(w http.ResponseWriter, r *http.Request, s settings, fields map[string]*mapping.FieldSpec) error {
+// mappingShown shows the mapping of a kind with fields changed; nil is none, and
+// not tried.
+func (c *Console) mappingShown(w http.ResponseWriter, r *http.Request, s settings, kind canonical.Kind, fields map[string]*mapping.FieldSpec) error {
 	ctx, t := r.Context(), s.tenant
-	p := mappingPage{Tenant: t.Name, Sum: s.sum(), File: filepath.Base(s.path), Save: who(ctx).Operates(), Convert: mapping.Converts(), Decide: mapping.Authorities(), Tried: fields != nil,
+	p := mappingPage{Tenant: t.Name, Kind: kind, Kinds: kinds(), Sum: s.sum(), File: filepath.Base(s.path), Save: who(ctx).Operates(), Convert: mapping.Converts(), Decide: mapping.Authorities(), Tried: fields != nil,
 		Changed: slices.SortedFunc(maps.Keys(fields), byField)}
-	p.Convert = slices.DeleteFunc(p.Convert, func(x mapping.Convert) bool {
-		return x == mapping.Instant || x == mapping.Rich || x == mapping.User // not for contacts
-	})
-	spec, err := effective(t, changedBy(t.Mapping, fields))
+	if kind == canonical.KindContact {
+		p.Convert = slices.DeleteFunc(p.Convert, func(x mapping.Convert) bool {
+			return x == mapping.Instant || x == mapping.Rich || x == mapping.User // not for contacts
+		})
+	}
+	spec, err := effective(t, changedBy(t.Mapping, kind, fields))
 	if err != nil {
 		return err
 	}
-	p.Rows = rowsOf(spec.Contact.Fields)
+	p.Rows = rowsOf(kind, spec.FieldsOf(kind))
 	for i := range p.Rows {
 		_, p.Rows[i].Changed = fields[p.Rows[i].Field]
 	}
-	for _, name := range canonical.ContactFields() {
-		if spec.Contact.Fields[name] == nil {
-			p.Free = append(p.Free, name)
-		}
+	if p.Free, err = free(t, kind, spec.FieldsOf(kind)); err != nil {
+		return err
 	}
-	lens, policy, buildErr := spec.Build(t.Region)
-	records, err := c.example(ctx, t.Name, canonical.CanonicalID(strings.TrimSpace(r.FormValue("contact"))), &p)
+	lens, policy, buildErr := t.Build(spec)
+	records, err := c.example(ctx, t.Name, canonical.CanonicalID(strings.TrimSpace(r.FormValue("example"))), &p)
 	if err != nil {
 		return err
 	}
 	p.Known = knownFields(records)
 	if buildErr != nil {
 		p.Wrong = buildErr.Error()
-		return c.show(w, r, "mapping", "Mapping of "+string(t.Name), nil, p)
+		return c.show(w, r, "mapping", "Mapping of "+string(t.Name)+": "+string(kind), nil, p)
 	}
-	policy.Off = t.Policy().Off
-	travel(lens, records, p.Rows)
+	travel(lens, kind, records, p.Rows)
 	if p.Tried {
 		var samples mapping.Samples
 		for _, o := range records {
@@ -318,14 +356,28 @@ func (c *Console) mappingShown(w http.ResponseWriter, r *http.Request, s setting
 			return err
 		}
 	}
-	return c.show(w, r, "mapping", "Mapping of "+string(t.Name), nil, p)
+	return c.show(w, r, "mapping", "Mapping of "+string(t.Name)+": "+string(kind), nil, p)
 }
 
-// example returns the last whole record of a contact at each system: of id, or
-// of whoever changed last.
+// free returns the fields of a kind that have no place at either system.
+func free(t config.Tenant, kind canonical.Kind, fields map[string]*mapping.FieldSpec) ([]string, error) {
+	names := canonical.ContactFields()
+	if kind != canonical.KindContact { // the template has all of an item's
+		template, err := mapping.Template(t.Template)
+		if err != nil {
+			return nil, err
+		}
+		names = slices.Sorted(maps.Keys(template.FieldsOf(kind)))
+	}
+	return slices.DeleteFunc(names, func(name string) bool { return fields[name] != nil }), nil
+}
+
+// example returns the last whole record at each system of an entity of the
+// page's kind: of id, or of what changed last, of contacts one that is in both
+// systems.
 func (c *Console) example(ctx context.Context, t canonical.Tenant, id canonical.CanonicalID, p *mappingPage) (map[canonical.System]observation.Observation, error) {
 	out := map[canonical.System]observation.Observation{}
-	if id == "" {
+	if id == "" && p.Kind == canonical.KindContact {
 		c.world.mu.RLock()
 		if x := c.world.tenants[t]; x != nil {
 			for _, person := range x.people.latest(recent) {
@@ -338,13 +390,20 @@ func (c *Console) example(ctx context.Context, t canonical.Tenant, id canonical.
 			}
 		}
 		c.world.mu.RUnlock()
+		if id == "" {
+			return out, nil
+		}
 	}
-	if id == "" {
-		return out, nil
+	subject := streams.EntitiesOf(p.Kind, t)
+	if id != "" {
+		subject = streams.Entity(p.Kind, t, id)
 	}
-	m, err := c.bus.Last(ctx, streams.CANONICAL, streams.Entity(canonical.KindContact, t, id))
+	m, err := c.bus.Last(ctx, streams.CANONICAL, subject)
 	if errors.Is(err, bus.ErrNotFound) {
-		return nil, problem{http.StatusBadRequest, "there is no contact " + string(id)}
+		if id == "" {
+			return out, nil
+		}
+		return nil, problem{http.StatusBadRequest, fmt.Sprintf("there is no %s %s", p.Kind, id)}
 	}
 	if err != nil {
 		return nil, err
@@ -353,12 +412,12 @@ func (c *Console) example(ctx context.Context, t canonical.Tenant, id canonical.
 	if err != nil {
 		return nil, fmt.Errorf("decode message %d of %s: %w", m.Seq, m.Stream, err)
 	}
-	p.Contact, p.Name = id, strings.TrimSpace(e.Contact.FirstName+" "+e.Contact.LastName)
+	p.Example, p.Name = e.ID(), cmp.Or(strings.TrimSpace(e.Contact.FirstName+" "+e.Contact.LastName), e.Field("title"))
 	for system, links := range e.Links {
 		latest := uint64(0)
 		for _, external := range links {
 			for _, via := range []observation.Via{observation.Fetch, observation.Poll, observation.Backfill, observation.Reconcile, observation.Writeback} {
-				m, err := c.bus.Last(ctx, streams.RAW, streams.RawWhere(system, t, canonical.KindContact, external, via))
+				m, err := c.bus.Last(ctx, streams.RAW, streams.RawWhere(system, t, p.Kind, external, via))
 				if errors.Is(err, bus.ErrNotFound) || err == nil && m.Seq < latest {
 					continue
 				}
@@ -409,7 +468,7 @@ func knownFields(records map[canonical.System]observation.Observation) map[canon
 }
 
 // travel has the records' values go through the lens, in both directions.
-func travel(lens *mapping.Lens, records map[canonical.System]observation.Observation, rows []bindingRow) {
+func travel(lens *mapping.Lens, kind canonical.Kind, records map[canonical.System]observation.Observation, rows []bindingRow) {
 	ghl, hasGHL := records[canonical.GHL]
 	novi, hasNovi := records[canonical.Novi]
 	ids := map[string]string{}
@@ -427,7 +486,13 @@ func travel(lens *mapping.Lens, records map[canonical.System]observation.Observa
 		if v, ok := shown[canonical.GHL].Fields[r.Field]; hasGHL && ok && r.Novi != "" {
 			r.ToNovi = travelled{From: at(ghl, r.GHL), Canonical: v, Any: true}
 			if hasNovi {
-				over, err := lens.NoviOverlay(novi.Record, map[string]string{r.Field: v}, nil)
+				var over json.RawMessage
+				var err error
+				if kind == canonical.KindContact {
+					over, err = lens.NoviOverlay(novi.Record, map[string]string{r.Field: v}, nil)
+				} else {
+					over, err = lens.NoviItemOverlay(kind, novi.Record, map[string]string{r.Field: v})
+				}
 				if err != nil {
 					r.ToNovi.Problem = err.Error()
 				} else {
@@ -439,6 +504,14 @@ func travel(lens *mapping.Lens, records map[canonical.System]observation.Observa
 		}
 		if v, ok := shown[canonical.Novi].Fields[r.Field]; hasNovi && ok && r.GHL != "" {
 			r.ToGHL = travelled{From: at(novi, r.Novi), Canonical: v, Any: true}
+			if kind != canonical.KindContact {
+				body, err := lens.GHLItemBody(kind, map[string]string{r.Field: v})
+				if err != nil {
+					r.ToGHL.Problem = err.Error()
+				}
+				r.ToGHL.To = said(body[r.GHL])
+				continue
+			}
 			body, skipped := lens.GHLBody(map[string]string{r.Field: v}, ids)
 			if len(skipped) > 0 {
 				r.ToGHL.Problem = "it has no spelling there, or the location lacks the field"
@@ -546,25 +619,29 @@ func (c *Console) save(ctx context.Context, r *http.Request, a *envelope.Audit) 
 	if r.PostFormValue("sum") != s.sum() {
 		return "", problem{http.StatusConflict, "Somebody has changed " + a.About + " since this form was made. Look at the mapping again; nothing was saved."}
 	}
+	kind, err := kindOf(r)
+	if err != nil {
+		return "", err
+	}
 	spec, err := effective(s.tenant, s.tenant.Mapping)
 	if err != nil {
 		return "", err
 	}
-	fields, err := asked(r, spec.Contact.Fields)
+	fields, err := asked(r, kind, spec.FieldsOf(kind))
 	if err != nil {
 		return "", err
 	}
 	if len(fields) == 0 {
 		return "Nothing differs; nothing was saved.", nil
 	}
-	want := changedBy(s.tenant.Mapping, fields)
+	want := changedBy(s.tenant.Mapping, kind, fields)
 	if spec, err = effective(s.tenant, want); err == nil {
-		_, _, err = spec.Build(s.tenant.Region)
+		_, _, err = s.tenant.Build(spec)
 	}
 	if err != nil {
 		return "", problem{http.StatusUnprocessableEntity, "It can't be used so: " + err.Error() + ". Nothing was saved."}
 	}
-	text, err := withFields(string(s.text), s.fieldsPath(), fields)
+	text, err := withFields(string(s.text), s.fieldsPath(kind), fields)
 	if err != nil {
 		return "", problem{http.StatusConflict, a.About + ": " + err.Error() + ". Nothing was saved."}
 	}

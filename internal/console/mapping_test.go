@@ -126,7 +126,7 @@ func TestMapping(t *testing.T) {
 	s, path := configured(t, configuration)
 	id := s.ada()
 	s.records()
-	page := s.shows("/t/guild/mapping?contact="+string(id), "causeway.yaml", `<option value="timezone">`, `<option value="Region">`, `<option value="custom:Shirt size">`,
+	page := s.shows("/t/guild/mapping?example="+string(id), "causeway.yaml", `<option value="timezone">`, `<option value="Region">`, `<option value="custom:Shirt size">`,
 		"(202) 555-0143 → <em>+12025550143</em> → +12025550143", "XL → XL", "L → L")
 	f := form(page)
 	set(t, f, "custom.shirt_size", "authority", "ghl")
@@ -178,7 +178,7 @@ func TestMapping(t *testing.T) {
 	}
 	f = form(s.shows("/t/guild/mapping", "Region"))
 	set(t, f, "email", "authority", "opt_out")
-	if page := s.post(c, "/t/guild/mapping/try", f, http.StatusOK); !strings.Contains(page, "It can't be used so: contact.fields.email") {
+	if page := s.post(c, "/t/guild/mapping/try", f, http.StatusOK); !strings.Contains(page, "It can't be used so: mapping.contact.fields.email") {
 		t.Errorf("an authority that does not fit is let through:\n%s", page)
 	}
 	set(t, f, "phone", "convert", "shout")
@@ -186,6 +186,54 @@ func TestMapping(t *testing.T) {
 	f.Del("novi")
 	s.post(c, "/t/guild/mapping", f, http.StatusBadRequest)
 	s.get("/t/nobody/mapping", http.StatusNotFound)
+}
+
+// TestMappingOfTasks shows a task of both systems, and saves a field of tasks
+// where the file had none.
+func TestMappingOfTasks(t *testing.T) {
+	t.Parallel()
+	s, path := configured(t, configuration)
+	id := canonical.NewID(guild, canonical.KindTask, canonical.GHL, "t1")
+	e := canonical.NewEvent(canonical.KindTask, id)
+	e.Version, e.Links = 1, map[canonical.System][]canonical.ExternalID{canonical.GHL: {"t1"}, canonical.Novi: {"a1"}}
+	e.SetField("title", "Call back")
+	for _, o := range []observation.Observation{
+		{System: canonical.GHL, ExternalID: "t1", Endpoint: observation.GHLTaskGet, Record: []byte(`{"id":"t1","contactId":"GhlAda1","title":"Call back","body":"soon","dueDate":"2027-01-04T10:00:00Z","completed":false}`)},
+		{System: canonical.Novi, ExternalID: "a1", Endpoint: observation.NoviActivityGet, Record: []byte(`{"UniqueID":"a1","MemberUniqueId":"novi-ada-1","ActivityType":"Task","Subject":"Call back","Notes":"soon","Date":"2027-01-04T10:00:00","TaskComplete":false}`)},
+	} {
+		o.Tenant, o.Kind, o.Via, o.ReadBegan = guild, canonical.KindTask, observation.Poll, at
+		data, err := o.Encode()
+		if err != nil {
+			t.Fatal(err)
+		}
+		s.put(streams.Raw(o), data)
+	}
+	s.publish(streams.Canonical(canonical.KindTask, guild, id, canonical.OpCreated), e)
+	page := s.shows("/t/guild/mapping?kind=task", "Mapping of tasks", "Call back → Call back", `<option value="TaskComplete">`, "2027-01-04T10:00:00Z → ")
+	f := form(page)
+	set(t, f, "due", "authority", "ghl")
+	c := browser(t)
+	if page := s.post(c, "/t/guild/mapping/try", f, http.StatusOK); !strings.Contains(page, "Changed: due") || !strings.Contains(page, "this task's records") || strings.Contains(page, "It can't be used so") {
+		t.Errorf("trying says:\n%s", page)
+	}
+	if page := s.post(c, "/t/guild/mapping", f, http.StatusOK); !strings.Contains(page, "Saved in causeway.yaml: due") || !strings.Contains(page, "Mapping of tasks") {
+		t.Errorf("saving says:\n%s", page)
+	}
+	got, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	want := strings.Replace(configuration, "        tags: {separator: \", \"}\n", "        tags: {separator: \", \"}\n      task:\n        fields:\n          due: {ghl: dueDate, novi: Date, convert: instant, authority: ghl}\n", 1)
+	if string(got) != want {
+		t.Errorf("the file is\n%s\nwant\n%s", got, want)
+	}
+	// What is GHL's stays GHL's.
+	f = form(s.shows("/t/guild/mapping?kind=appointment", "Mapping of appointments"))
+	set(t, f, "title", "authority", "novi")
+	if page := s.post(c, "/t/guild/mapping/try", f, http.StatusOK); !strings.Contains(page, "appointments are GHL's") {
+		t.Errorf("an appointment may be Novi's:\n%s", page)
+	}
+	s.get("/t/guild/mapping?kind=tag", http.StatusNotFound)
 }
 
 // TestMappingElsewhere saves in a tenant's own file, which says nothing of a

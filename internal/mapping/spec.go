@@ -295,6 +295,23 @@ func over[T comparable](v *T, own T) {
 	}
 }
 
+// FieldsOf returns the fields of a kind.
+func (s *Spec) FieldsOf(kind canonical.Kind) map[string]*FieldSpec {
+	if item, ok := s.items()[kind]; ok {
+		return item.Fields
+	}
+	return s.Contact.Fields
+}
+
+// SetFieldsOf has a kind's fields be these.
+func (s *Spec) SetFieldsOf(kind canonical.Kind, fields map[string]*FieldSpec) {
+	if item, ok := s.items()[kind]; ok {
+		item.Fields = fields
+		return
+	}
+	s.Contact.Fields = fields
+}
+
 func (s *Spec) items() map[canonical.Kind]*ItemSpec {
 	return map[canonical.Kind]*ItemSpec{canonical.KindTask: &s.Task, canonical.KindNote: &s.Note, canonical.KindAppointment: &s.Appointment}
 }

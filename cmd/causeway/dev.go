@@ -234,9 +234,9 @@ func (c *devCmd) print(out io.Writer, r dev.Report) error {
 	_, err := fmt.Fprintf(out, `%s
   people %d, changes %d, canonical events %d, in %s
   calls: ghl %d reads and %d writes, novi %d reads and %d writes, %d answered 429
-  duplicates %d, echo writes %d, lost changes %d, dead letters %d; %d conflicts were decided, %d entities were folded; %d edits were overwritten unseen by a PUT
+  duplicates %d, echo writes %d, lost changes %d, dead letters %d; %d conflicts were decided, %d entities were folded; %d edits were overwritten unseen by a PUT, %d values nulled by one
 `, verdict, r.Contacts, r.Changes, r.CanonicalEvents, (time.Duration(r.DurationMS) * time.Millisecond).Round(time.Second),
-		r.Reads.GHL, r.Writes.GHL, r.Reads.Novi, r.Writes.Novi, r.HTTP429, r.Duplicates, r.EchoWrites, r.LostChanges, r.Dead, r.Conflicts, r.Merges, r.Overwritten)
+		r.Reads.GHL, r.Writes.GHL, r.Reads.Novi, r.Writes.Novi, r.HTTP429, r.Duplicates, r.EchoWrites, r.LostChanges, r.Dead, r.Conflicts, r.Merges, r.Overwritten, r.Nulled)
 	for _, p := range r.Problems {
 		_, _ = fmt.Fprintln(out, "  !", p)
 	}

@@ -135,6 +135,10 @@ func (p *People) Overlap(each, same int) ([]Pair, error) {
 	return pairs, nil
 }
 
+// notes are every member's in Novi. No mapping names them, so they have to be
+// there in the end; see [nulled].
+const notes = "sits by the window"
+
 // fields are what the two systems know of who, each in its own way.
 func (p *People) fields(who person) (ghl, novi map[string]any) {
 	spelled := func(s string) string { return pick(p.r, []string{s, s, strings.ToUpper(s), strings.ToLower(s)}) }
@@ -144,7 +148,7 @@ func (p *People) fields(who person) (ghl, novi map[string]any) {
 		"Name": fmt.Sprintf("%s %s (%d)", who.first, who.last, p.n), "FirstName": spelled(who.first), "LastName": spelled(who.last), "Email": who.email,
 		"Mobile":       pick(p.r, []string{who.phone, bare, fmt.Sprintf("%s.%s.%s", bare[:3], bare[3:6], bare[6:]), "1 " + bare[:3] + " " + bare[3:]}),
 		"MemberStatus": pick(p.r, statuses), "MemberSince": "2024-03-01T00:00:00", "CustomFields.GHL Tags": joinTags(p.someTags()),
-		"UnsubscribeFromEmails": p.r.IntN(10) == 0,
+		"UnsubscribeFromEmails": p.r.IntN(10) == 0, "Notes": notes,
 	}
 	for _, f := range []struct {
 		ghl, novi string
@@ -186,7 +190,7 @@ func (p *People) createNovi(who person) error {
 	id, err := p.w.Novi.Edit(novisim.Edit{Fields: map[string]any{
 		"Name": fmt.Sprintf("%s %s (%d)", who.first, who.last, p.n), "FirstName": who.first, "LastName": who.last, "Email": who.email, "Mobile": who.phone,
 		"BillingAddress.City": who.city, "JobTitle": who.job, "MemberStatus": pick(p.r, statuses), "MemberSince": "2024-03-01T00:00:00",
-		"CustomFields.GHL Tags": joinTags(p.someTags()),
+		"CustomFields.GHL Tags": joinTags(p.someTags()), "Notes": notes,
 	}})
 	if err != nil {
 		return fmt.Errorf("person in novi: %w", err)

@@ -38,6 +38,11 @@ type Report struct {
 	// person changed between our read of the record and our PUT. It is no lost
 	// change, which we could have known of.
 	Overwritten int `json:"overwritten_by_put"`
+	// Nulled counts what PUTs took away at Novi that was none of their business:
+	// the PUTs that left out the key of a value, as the simulator counts them,
+	// and the values of fields that Causeway doesn't write; see [nulled]. What a
+	// PUT took away by leaving it out counts in both.
+	Nulled int `json:"nulled_by_put"`
 	// Unseen counts what was over before anybody could have seen it: changes
 	// that a person took back, and records that one removed, before any read.
 	Unseen     int      `json:"unseen"`
@@ -72,7 +77,7 @@ type Calls struct {
 
 // Good reports whether nothing is wrong.
 func (r Report) Good() bool {
-	return r.Converged && r.Duplicates == 0 && r.EchoWrites == 0 && r.LostChanges == 0 && r.Dead == 0 && r.Gaps == 0 && len(r.Violations) == 0
+	return r.Converged && r.Duplicates == 0 && r.EchoWrites == 0 && r.LostChanges == 0 && r.Nulled == 0 && r.Dead == 0 && r.Gaps == 0 && len(r.Violations) == 0
 }
 
 // idle reports whether there is nothing left to do: every message of every
@@ -171,6 +176,9 @@ func (w *World) report(ctx context.Context, c *bus.Conn, before int, quiet time.
 		Conflicts: v.Conflicts, NoopWrites: v.NoopWrites, Problems: v.Problems, EchoWrites: w.apiWrites() - before}
 	g, n := w.GHL.Stats(), w.Novi.Stats()
 	r.Acknowledged = g.WebhooksSent + n.WebhooksSent
+	values, where := nulled(w.Lens, w.Novi.Ledger())
+	r.Nulled = n.NulledUnmapped + n.NulledActivities + n.NulledSeats + values
+	r.Problems = append(r.Problems, where...)
 	r.Reads, r.Writes, r.HTTP429 = Calls{g.Reads, n.Reads}, Calls{g.Writes, n.Writes}, g.HTTP429+n.HTTP429
 	if r.Kinds, err = kinds(ctx, c); err != nil {
 		return Report{}, err

@@ -63,8 +63,8 @@ func TestCampaign(t *testing.T) {
 				line = fmt.Sprintf("seed %d: BAD", seed)
 				t.Errorf("seed %d is not good: %v %q", seed, err, r.Problems)
 			}
-			fmt.Printf("%s: %d people, %d items, %d changes, %d events, %d writes; %d duplicates, %d echo writes, %d lost changes, %d overwritten by a PUT, %d unseen, %d dead letters; %d conflicts, %d merges; %s\n",
-				line, r.Contacts, r.Items, r.Changes, r.CanonicalEvents, r.Writes.GHL+r.Writes.Novi, r.Duplicates, r.EchoWrites, r.LostChanges, r.Overwritten, r.Unseen, r.Dead, r.Conflicts, r.Merges,
+			fmt.Printf("%s: %d people, %d items, %d changes, %d events, %d writes; %d duplicates, %d echo writes, %d lost changes, %d overwritten and %d nulled by a PUT, %d unseen, %d dead letters; %d conflicts, %d merges; %s\n",
+				line, r.Contacts, r.Items, r.Changes, r.CanonicalEvents, r.Writes.GHL+r.Writes.Novi, r.Duplicates, r.EchoWrites, r.LostChanges, r.Overwritten, r.Nulled, r.Unseen, r.Dead, r.Conflicts, r.Merges,
 				time.Duration(r.DurationMS)*time.Millisecond)
 			return nil
 		})
@@ -85,11 +85,12 @@ func TestCampaign(t *testing.T) {
 		sum.EchoWrites += r.EchoWrites
 		sum.LostChanges += r.LostChanges
 		sum.Overwritten += r.Overwritten
+		sum.Nulled += r.Nulled
 		sum.Unseen += r.Unseen
 		sum.Dead += r.Dead
 	}
-	fmt.Printf("%d of %d seeds are good: %d people, %d items, %d changes, %d events; %d duplicates, %d echo writes, %d lost changes, %d overwritten by a PUT, %d unseen, %d dead letters; %d conflicts, %d merges; %s\n",
-		len(list)-bad, len(list), sum.Contacts, sum.Items, sum.Changes, sum.CanonicalEvents, sum.Duplicates, sum.EchoWrites, sum.LostChanges, sum.Overwritten, sum.Unseen, sum.Dead, sum.Conflicts, sum.Merges,
+	fmt.Printf("%d of %d seeds are good: %d people, %d items, %d changes, %d events; %d duplicates, %d echo writes, %d lost changes, %d overwritten and %d nulled by a PUT, %d unseen, %d dead letters; %d conflicts, %d merges; %s\n",
+		len(list)-bad, len(list), sum.Contacts, sum.Items, sum.Changes, sum.CanonicalEvents, sum.Duplicates, sum.EchoWrites, sum.LostChanges, sum.Overwritten, sum.Nulled, sum.Unseen, sum.Dead, sum.Conflicts, sum.Merges,
 		time.Since(began).Round(time.Second))
 }
 

@@ -190,8 +190,11 @@ func (s Source) Read(raw []byte) (webhook.Notice, error) {
 	if n.Kind == canonical.KindContact {
 		n.Parent = ""
 	}
-	n.Tenant = s.Tenants[first(e.LocationID, e.Data.LocationID)]
+	location := first(e.LocationID, e.Data.LocationID)
+	n.Tenant = s.Tenants[location]
 	switch {
+	case n.Tenant == "" && typ == "INSTALL" && location != "":
+		return n, fmt.Errorf("%w: the app was installed in location %.40q, which is no tenant's", webhook.ErrUnroutable, location)
 	case n.Tenant == "":
 		return n, fmt.Errorf("%w: its location belongs to no tenant", webhook.ErrUnroutable)
 	case n.Kind == "":

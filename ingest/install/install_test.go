@@ -18,7 +18,9 @@ import (
 
 	"github.com/rs/zerolog"
 
+	"github.com/causeway-sync/causeway/ingest/ghl"
 	"github.com/causeway-sync/causeway/ingest/install"
+	"github.com/causeway-sync/causeway/ingest/webhook"
 	"github.com/causeway-sync/causeway/internal/bustest"
 	"github.com/causeway-sync/causeway/internal/clock"
 	"github.com/causeway-sync/causeway/internal/ghlapi"
@@ -293,6 +295,38 @@ func TestAgencyAndEvents(t *testing.T) {
 	event(`{"type":"UNINSTALL","appId":"app1","locationId":"loc1","timestamp":"`+later+`"}`, true)
 	if got := s.good(); got["agency cmp1"] != "uninstalled" || got["tenant alpine-guild"] != "uninstalled" {
 		t.Errorf("got %v", got)
+	}
+}
+
+// TestTenantAfterInstallation: the agency has the app installed in a location
+// that no tenant names. The event is left to become a dead letter, and when the
+// tenant is there its token is made.
+func TestTenantAfterInstallation(t *testing.T) {
+	s := setup(t, ghlsim.Quirks{})
+	b := browser()
+	if status, text, _ := s.choose(b, s.consent(b, "agency=cmp1"), url.Values{"agency": {"1"}}); status != http.StatusOK {
+		t.Fatalf("got %d %q", status, text)
+	}
+	event := []byte(`{"type":"INSTALL","appId":"app1","locationId":"loc3","companyId":"cmp1"}`)
+	if taken, err := s.installer.Event(t.Context(), event); taken || err != nil {
+		t.Errorf("the event is taken %t, %v; want it left", taken, err)
+	}
+	front := ghl.Source{Tenants: map[string]canonical.Tenant{"loc1": "alpine-guild"}}
+	if _, err := front.Read(event); !errors.Is(err, webhook.ErrUnroutable) || !strings.Contains(err.Error(), "loc3") {
+		t.Errorf("got %v, want that loc3 is no tenant's", err)
+	}
+	if got := s.good(); got["agency cmp1"] != "good" || len(got) != 1 {
+		t.Errorf("before the tenant is there: %v", got)
+	}
+	// The tenant is added to the configuration.
+	agency := tokens.New(tokens.Config{Store: s.store, Clock: clock.System{}, Logger: zerolog.Nop(), Owner: tokens.Owner{Company: "cmp1"}})
+	source := tokens.New(tokens.Config{Store: s.store, Clock: clock.System{}, Logger: zerolog.Nop(), Owner: tokens.Owner{Tenant: "stranger"}, Agency: agency, Location: "loc3",
+		Mint: func(ctx context.Context, company, location, access string) (tokens.Pair, error) {
+			issued, err := s.app.LocationToken(ctx, company, location, access)
+			return tokens.Pair(issued), err
+		}})
+	if access, err := source.Token(t.Context()); err != nil || access == "" || s.good()["tenant stranger"] != "good" {
+		t.Errorf("got %v, %v", err, s.good())
 	}
 }
 

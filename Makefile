@@ -68,7 +68,7 @@ backfill-campaign: ## a backfill that uses all calls there are, and live changes
 
 SHOTS ?=
 console: ## every page of the console in Chromium, light and dark, checked with axe-core (SHOTS=DIR keeps screenshots)
-	go test -count=1 -v -timeout 20m -run '^(TestInBrowser|TestMany)$$' ./internal/console -axe -screenshots "$(abspath $(SHOTS))"
+	go test -count=1 -v -timeout 20m -run '^(TestInBrowser|TestMany)$$' ./internal/console -axe -many 100000 -screenshots "$(abspath $(SHOTS))"
 
 .PHONY: shots
 shots: ## take the screenshots of docs/console.md anew

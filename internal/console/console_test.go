@@ -158,7 +158,7 @@ func (s site) ada() canonical.CanonicalID {
 	e.Changes = []canonical.Change{{Field: "first_name", To: "Ada", Origin: canonical.Novi, At: at}}
 	e.Sync.Stamps = map[string]canonical.Stamp{"first_name": {At: at.UnixMicro(), Seq: first, Origin: canonical.Novi}}
 	e.Sync.Tags = map[string]canonical.TagStamp{"board": {Stamp: canonical.Stamp{At: at.UnixMicro(), Seq: first, Origin: canonical.Novi}, Present: true}}
-	e.Sync.Base = map[canonical.System]canonical.Base{canonical.Novi: {External: "novi-ada-1", Fields: map[string]string{"first_name": "Ada"}, Tags: []string{"board"}}}
+	e.Sync.Base = map[canonical.System]canonical.Base{canonical.Novi: {External: "novi-ada-1", Fields: map[string]string{"first_name": "Ada"}, Tags: []string{"board"}, Tagged: true}}
 	s.event(canonical.OpCreated, e)
 	second := see(canonical.GHL, "GhlAda1", `{"id":"GhlAda1","phone":"+12025550143"}`)
 	e.Version, e.Contact.Phone = 2, "+12025550143"
@@ -212,6 +212,7 @@ func TestContact(t *testing.T) {
 		"the value that lost":      "+12025550199 of Novi lost: the other is newer",
 		"what was written":         "update done",
 		"the tag that was written": "Tag +board",
+		"that Novi shows the tag":  `<td data-label="Novi shows">yes</td>`,
 		"whom the tag comes from":  `<span class="tag">board</span>`,
 		"the version that brought": "by fetch, version 2",
 	} {

@@ -242,8 +242,9 @@ func fieldRows(now history.State, all history.Timeline) (fields []fieldRow, tags
 	return fields, tags
 }
 
-// order is how people read a contact; the other fields follow by name.
-var order = []string{"first_name", "last_name", "email", "phone", "company", "job_title", "website", "date_of_birth", "address.line1", "address.line2", "address.city", "address.state", "address.postal_code", "address.country"}
+// order is how people read a contact, or what hangs on it; the other fields
+// follow by name.
+var order = []string{"title", "body", "notes", "start", "end", "due", "completed", "first_name", "last_name", "email", "phone", "company", "job_title", "website", "date_of_birth", "address.line1", "address.line2", "address.city", "address.state", "address.postal_code", "address.country"}
 
 func byField(a, b string) int {
 	at := func(f string) int {

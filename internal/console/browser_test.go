@@ -34,7 +34,7 @@ import (
 
 var (
 	screenshots = flag.String("screenshots", "", "keep the browser tests' screenshots in this directory")
-	documented  = flag.String("documented", "", "write the four scenes that docs/console.md shows into this directory")
+	documented  = flag.String("documented", "", "write the scenes that docs/console.md shows into this directory")
 	many        = flag.Int("many", 10_000, "how many contacts TestMany has; a hundredth as many tenants")
 	withAxe     = flag.Bool("axe", false, "check every page with axe-core, which npm fetches, in light and dark; it takes minutes")
 )

@@ -42,6 +42,12 @@ func compile(text string, in func() (*cel.Env, error), want *cel.Type) (cel.Prog
 	if err != nil {
 		return nil, err
 	}
+	return Compile(e, text, want)
+}
+
+// Compile returns the program of an expression that gives want, with what one
+// evaluation may cost limited. The error names the column, and quotes no value.
+func Compile(e *cel.Env, text string, want *cel.Type) (cel.Program, error) {
 	ast, issues := e.Compile(text)
 	if issues.Err() != nil {
 		first := issues.Errors()[0]

@@ -10,12 +10,9 @@ import (
 	"cel.dev/cel-go/cel"
 	"cel.dev/cel-go/ext"
 
+	"github.com/causeway-sync/causeway/internal/mapping"
 	"github.com/causeway-sync/causeway/schemas/canonical"
 )
-
-// maxCost is far more than a sensible condition takes, and less than anybody
-// would notice.
-const maxCost = 100_000
 
 // records are the Go types of the kinds, by their names in CEL.
 var records = map[canonical.Kind]reflect.Type{
@@ -39,18 +36,6 @@ func envOf(kind canonical.Kind) (*cel.Env, error) {
 	}
 	envs.Store(kind, e)
 	return e, nil
-}
-
-func program(env *cel.Env, text string, want *cel.Type) (cel.Program, error) {
-	ast, issues := env.Compile(text)
-	if issues.Err() != nil {
-		first := issues.Errors()[0]
-		return nil, fmt.Errorf("at %d: %s", first.Location.Column()+1, strings.ReplaceAll(first.Message, "\n", " "))
-	}
-	if !ast.OutputType().IsExactType(want) {
-		return nil, fmt.Errorf("gives %s, and has to give %s", ast.OutputType(), want)
-	}
-	return env.Program(ast, cel.CostLimit(maxCost), cel.EvalOptions(cel.OptOptimize))
 }
 
 // record returns what CEL sees of an event.
@@ -122,7 +107,7 @@ func newText(env *cel.Env, s string) (Text, error) {
 			if end < 0 {
 				return t, errors.New("a brace is not closed; {{ is a brace")
 			}
-			p, err := program(env, s[i+1:i+end], cel.StringType)
+			p, err := mapping.Compile(env, s[i+1:i+end], cel.StringType)
 			if err != nil {
 				return t, fmt.Errorf("within {…}: %w", err)
 			}

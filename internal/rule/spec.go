@@ -175,7 +175,7 @@ func compile(s Definition, lens *mapping.Lens) (*Rule, error) {
 		return nil, err
 	}
 	if s.When != "" {
-		if r.when, err = program(env, s.When, cel.BoolType); err != nil {
+		if r.when, err = mapping.Compile(env, s.When, cel.BoolType); err != nil {
 			return nil, fmt.Errorf("when: %w", err)
 		}
 	}

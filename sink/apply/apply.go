@@ -742,7 +742,7 @@ func (t *task) intend(ctx context.Context, p plan.Plan) (effect.Effect, error) {
 		State: effect.Intent, Version: t.state.Version, Attempt: 1, Create: p.Create, Delete: p.Delete, External: p.External,
 		At: t.cfg.Clock.Now(), Wrote: p.Fields, TagsAdded: p.AddTags, TagsRemoved: p.RemoveTags,
 	}
-	if t.last.Version == e.Version || t.last.State == effect.Ambiguous || t.failed(p) { // our own intents are versions, too
+	if t.last.Version == e.Version || t.last.State == effect.Ambiguous || t.failedLast(p) { // our own intents are versions, too
 		e.Attempt = t.last.Attempt + 1
 	}
 	return e, t.record(ctx, e)
@@ -969,15 +969,15 @@ func (t *task) class(err *apierr.Error) apierr.Class {
 // be just the same, that it is refused. Without this our own word that we are
 // about to write, which is an event, would make us write again.
 func (t *task) refused(p plan.Plan) error {
-	if t.last.Refused == 0 || !t.failed(p) || t.state.Cause.Via == string(observation.Wake) && !t.state.Cause.Replay {
+	if t.last.Refused == 0 || !t.failedLast(p) || t.state.Cause.Via == string(observation.Wake) && !t.state.Cause.Replay {
 		return nil
 	}
 	return bus.Explain(bus.Terminate(errors.New(t.last.Reason)), envelope.DeadLetter{Class: envelope.Data, Request: request(t.last),
 		Answer: &envelope.Answer{Status: t.last.Refused}})
 }
 
-// failed reports whether p is what failed last.
-func (t *task) failed(p plan.Plan) bool {
+// failedLast reports whether p is what failed last.
+func (t *task) failedLast(p plan.Plan) bool {
 	return t.last.State == effect.Failed && t.last.Create == p.Create && t.last.Delete == p.Delete && (p.Create || t.last.External == p.External) &&
 		maps.Equal(t.last.Wrote, p.Fields) && slices.Equal(t.last.TagsAdded, p.AddTags) && slices.Equal(t.last.TagsRemoved, p.RemoveTags)
 }
@@ -986,7 +986,7 @@ func (t *task) failed(p plan.Plan) bool {
 // Who hands it out doesn't matter: our own word that we were about to write is
 // an event, too, and would have us write again at once, and for ever.
 func (t *task) pause(p plan.Plan) time.Duration {
-	if !t.failed(p) || p.Empty() || t.state.Cause.Via == string(observation.Wake) {
+	if !t.failedLast(p) || p.Empty() || t.state.Cause.Via == string(observation.Wake) {
 		return 0
 	}
 	return t.last.At.Add(min(100*time.Millisecond<<min(t.last.Attempt, 10), 30*time.Second)).Sub(t.cfg.Clock.Now())

@@ -394,7 +394,7 @@ func (w *World) judgeEdits(v *Verdict, reads reads, who map[string]string, ghl, 
 				continue
 			}
 			if e.human && w.alone(e.system.Other(), f) {
-				continue // whoever merges records copies it, and has no say in it
+				continue // it has no say in it, as one who merges records and so copies it
 			}
 			if compared(f) && who[e.record] != "" {
 				k := key{who[e.record], f}

@@ -13,7 +13,7 @@ import (
 	"net"
 	"os"
 	"path/filepath"
-	"strings"
+	"sync/atomic"
 	"time"
 
 	"golang.org/x/sync/errgroup"
@@ -325,12 +325,22 @@ func (w *World) Close() error {
 	return w.g.Wait()
 }
 
-// freeAddress returns a local address that nobody listens on now.
+// firstPort and ports are those that freeAddress gives: below what Linux (from 32768) and
+// others (from 49152) give to whoever doesn't ask for one in particular, a
+// connection that goes out, say, between our look and the stage's.
+const firstPort, ports = 20000, 12000
+
+var portsGiven atomic.Uint32
+
+// freeAddress returns a local address that nobody listens on now. This process
+// gives each once, and where it begins follows from its id, so that two
+// processes which start together don't meet.
 func freeAddress() (string, error) {
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		return "", fmt.Errorf("find a free port: %w", err)
+	for range ports {
+		address := fmt.Sprintf("127.0.0.1:%d", firstPort+(uint32(os.Getpid())*16+portsGiven.Add(1))%ports)
+		if l, err := net.Listen("tcp", address); err == nil {
+			return address, l.Close() // it is only a number that is wanted
+		}
 	}
-	defer func() { _ = l.Close() }() // it is only a number that is wanted
-	return strings.TrimSpace(l.Addr().String()), nil
+	return "", fmt.Errorf("find a free port: there is none from %d to %d", firstPort, firstPort+ports-1)
 }
